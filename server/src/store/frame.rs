@@ -21,6 +21,7 @@ pub(crate) use header::{FORMAT_1, LOG_FORMAT, NUMBERS_MAX, SEGMENT_HEADER_LEN, S
 
 use super::{StoreError, Txn, TxnWrite};
 use bytes::{Buf, Bytes};
+use std::convert::Infallible;
 use zeolite_proto::{Cell, CommitKey, Oid, Tid};
 
 /// Bytes of a batch's header.
@@ -125,9 +126,22 @@ impl BatchHeader {
         out
     }
 
-    fn checksum(&self, salt: Salt, payload: &[u8]) -> u32 {
+    fn encode(&self) -> [u8; BATCH_HEADER_LEN] {
+        let mut out = [0; BATCH_HEADER_LEN];
+        out[..28].copy_from_slice(&self.fixed());
+        out[28..].copy_from_slice(&self.crc.to_le_bytes());
+        out
+    }
+
+    // To go on with the payload.
+    fn hasher(&self, salt: Salt) -> crc32fast::Hasher {
         let mut hasher = crc32fast::Hasher::new_with_initial(salt.0);
         hasher.update(&self.fixed());
+        hasher
+    }
+
+    fn checksum(&self, salt: Salt, payload: &[u8]) -> u32 {
+        let mut hasher = self.hasher(salt);
         hasher.update(payload);
         hasher.finalize()
     }
@@ -159,9 +173,40 @@ pub(crate) fn batch_len(txns: &[Txn]) -> Result<u64, StoreError> {
 /// Encodes a batch over whatever is in `out` (one buffer, used again and again) and tells where each record came to
 /// lie, write after write. The caller has asked [`batch_len`], which guards every narrowing here.
 pub(crate) fn encode_batch(out: &mut Vec<u8>, salt: Salt, txns: &[Txn], records: &mut Vec<Option<RecordAt>>) {
+    let len = batch_len(txns).unwrap_or_default();
+    let Ok(_) = encode_in_pieces((out, usize::MAX), (salt, len), txns, records, |_, _| Ok::<_, Infallible>(()));
+}
+
+/// What is left to be written of a batch whose first pieces were given away.
+pub(crate) enum Rest {
+    /// The buffer has all of it.
+    All,
+    /// The buffer has what belongs at this offset of the batch; and this is its header, without which nothing of it counts.
+    From(u64, [u8; BATCH_HEADER_LEN]),
+}
+
+/// The same of a batch of `len` bytes, of which pieces are given away, with their offset in the batch, as soon as they are so large: what is copied on is
+/// still near the processor, and the buffer stays small. The header is made last.
+pub(crate) fn encode_in_pieces<E>(
+    (out, piece_bytes): (&mut Vec<u8>, usize),
+    (salt, len): (Salt, u64),
+    txns: &[Txn],
+    records: &mut Vec<Option<RecordAt>>,
+    mut give: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<Rest, E> {
+    let header = BatchHeader {
+        payload_len: (len as usize).saturating_sub(BATCH_HEADER_LEN) as u32,
+        txns: txns.len() as u32,
+        first: txns.first().map_or(Tid::NONE, |txn| txn.tid),
+        last: txns.last().map_or(Tid::NONE, |txn| txn.tid),
+        crc: 0,
+    };
+    let mut hasher = header.hasher(salt);
     out.clear();
     records.clear();
     out.resize(BATCH_HEADER_LEN, 0);
+    // Where in the batch the buffer begins, and where in the buffer that which is not given away.
+    let (mut base, mut from) = (0, BATCH_HEADER_LEN);
     for txn in txns {
         out.extend_from_slice(&txn.tid.0.to_le_bytes());
         out.extend_from_slice(&txn.key.0);
@@ -171,22 +216,25 @@ pub(crate) fn encode_batch(out: &mut Vec<u8>, salt: Salt, txns: &[Txn], records:
         out.extend_from_slice(&txn.note);
         out.extend_from_slice(&(txn.writes.len() as u32).to_le_bytes());
         for write in &txn.writes {
-            records.push(encode_write(out, write));
+            records.push(encode_write((&mut *out, base), write));
+            if out.len() >= piece_bytes {
+                hasher.update(&out[from..]);
+                give((base + from) as u64, &out[from..])?;
+                (base, from) = (base + out.len(), 0);
+                out.clear();
+            }
         }
     }
-    let mut header = BatchHeader {
-        payload_len: (out.len() - BATCH_HEADER_LEN) as u32,
-        txns: txns.len() as u32,
-        first: txns.first().map_or(Tid::NONE, |txn| txn.tid),
-        last: txns.last().map_or(Tid::NONE, |txn| txn.tid),
-        crc: 0,
-    };
-    header.crc = header.checksum(salt, &out[BATCH_HEADER_LEN..]);
-    out[..28].copy_from_slice(&header.fixed());
-    out[28..BATCH_HEADER_LEN].copy_from_slice(&header.crc.to_le_bytes());
+    hasher.update(&out[from..]);
+    let header = BatchHeader { crc: hasher.finalize(), ..header }.encode();
+    if from == 0 {
+        return Ok(Rest::From(base as u64, header));
+    }
+    out[..BATCH_HEADER_LEN].copy_from_slice(&header);
+    Ok(Rest::All)
 }
 
-fn encode_write(out: &mut Vec<u8>, write: &TxnWrite) -> Option<RecordAt> {
+fn encode_write((out, base): (&mut Vec<u8>, usize), write: &TxnWrite) -> Option<RecordAt> {
     let record = write.record.as_deref().unwrap_or_default();
     let flags = if write.record.is_none() { FLAG_DELETED } else { 0 } | if write.merged { FLAG_MERGED } else { 0 };
     let crc = crc32fast::hash(record);
@@ -196,7 +244,7 @@ fn encode_write(out: &mut Vec<u8>, write: &TxnWrite) -> Option<RecordAt> {
     out.push(flags);
     out.extend_from_slice(&(record.len() as u32).to_le_bytes());
     out.extend_from_slice(&crc.to_le_bytes());
-    let offset = out.len() as u32;
+    let offset = (base + out.len()) as u32;
     out.extend_from_slice(record);
     write.record.as_ref().map(|_| RecordAt { offset, len: record.len() as u32, crc })
 }

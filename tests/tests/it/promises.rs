@@ -177,7 +177,8 @@ fn what_is_being_ended_keeps_what_it_had_read_until_it_has_ended() {
             told
         };
         let reader = Work::new(key(1)).put(cell(1), Tid::NONE, &large);
-        let reader = if by_range { reader.range(entry.oid, b"a", b"z", read) } else { reader.read(entry.clone(), read) };
+        let reader =
+            if by_range { reader.range(entry.oid, b"a", b"z", read) } else { reader.read(entry.clone(), read) };
         prepare(&mut here, reader).expect().expect("is promised");
         let refused = finish(&mut here);
         let writer = prepare(&mut here, Work::new(key(2)).put(entry, read, &large));

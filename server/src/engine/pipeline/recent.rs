@@ -34,6 +34,9 @@ pub(crate) type Hits<'a> = BTreeMap<usize, (&'a Cell, Tid)>;
 
 // So many writes are looked at one by one, rather than all cells of a range.
 const FEW: usize = 64;
+// At least so many are forgotten at once, and of what is too much this part: a millisecond of it, unless more was written.
+const TRIM_MIN: usize = 1024;
+const TRIM_PART: usize = 32;
 
 /// Bounds of the memory.
 #[derive(Clone, Copy, Debug)]
@@ -52,12 +55,15 @@ pub(crate) struct Recent {
     /// Those whose bytes may still be here.
     kept: VecDeque<(Tid, Cell)>,
     kept_bytes: usize,
+    /// So many writes since the last trim.
+    written: usize,
 }
 
 impl Recent {
     /// Nothing is known above `floor`, the newest tid of the store.
     pub(crate) fn new(floor: Tid, bounds: RecentBounds) -> Recent {
-        Recent { bounds, floor, heads: BTreeMap::new(), order: VecDeque::new(), kept: VecDeque::new(), kept_bytes: 0 }
+        let (order, kept) = Default::default();
+        Recent { bounds, floor, heads: BTreeMap::new(), order, kept, kept_bytes: 0, written: 0 }
     }
 
     /// A cell without a head has no revision newer than this.
@@ -124,6 +130,7 @@ impl Recent {
     pub(crate) fn note(&mut self, tid: Tid, cell: Cell, record: Option<Bytes>) {
         let weight = record.as_ref().map_or(0, Bytes::len);
         self.kept_bytes += weight;
+        self.written += 1;
         self.order.push_back((tid, cell.clone()));
         self.kept.push_back((tid, cell.clone()));
         if let Some(old) = self.heads.insert(cell, Head { tid, record: Kept::Here(record) }) {
@@ -131,9 +138,17 @@ impl Recent {
         }
     }
 
-    /// Forgets what is beyond `times` the bounds, but nothing that is not durable yet (newer than `visible`).
-    pub(crate) fn trim(&mut self, visible: Tid, times: usize) {
-        while self.kept_bytes > self.bounds.bytes_max.saturating_mul(times) {
+    /// Forgets what is beyond `times` the bounds, but nothing that is not durable yet (newer than `visible`), and only so much at once that whoever comes
+    /// next does not wait for it: as much as was written since, or a part of what is too much. Says whether there is more.
+    pub(crate) fn trim(&mut self, visible: Tid, times: usize) -> bool {
+        let written = std::mem::take(&mut self.written);
+        let (cells_max, bytes_max) =
+            (self.bounds.cells_max.saturating_mul(times), self.bounds.bytes_max.saturating_mul(times));
+        let at_once = |too_many: usize| written.max(too_many / TRIM_PART).max(TRIM_MIN);
+        for _ in 0..at_once(self.kept.len()) {
+            if self.kept_bytes <= bytes_max {
+                break;
+            }
             let Some((tid, cell)) = pop_durable(&mut self.kept, visible) else { break };
             if let Some(head) = self.heads.get_mut(&cell)
                 && head.tid == tid
@@ -142,7 +157,10 @@ impl Recent {
                 head.record = Kept::Stored;
             }
         }
-        while self.order.len() > self.bounds.cells_max.saturating_mul(times) {
+        for _ in 0..at_once(self.order.len().saturating_sub(cells_max)) {
+            if self.order.len() <= cells_max {
+                break;
+            }
             let Some((tid, cell)) = pop_durable(&mut self.order, visible) else { break };
             self.floor = tid;
             if self.heads.get(&cell).is_some_and(|head| head.tid == tid)
@@ -155,6 +173,9 @@ impl Recent {
         while self.kept.front().is_some_and(|(tid, _)| *tid <= self.floor) {
             self.kept.pop_front();
         }
+        let is_durable = |queue: &VecDeque<(Tid, Cell)>| queue.front().is_some_and(|(tid, _)| *tid <= visible);
+        (self.kept_bytes > bytes_max && is_durable(&self.kept))
+            || (self.order.len() > cells_max && is_durable(&self.order))
     }
 
     /// Everything pending was refused: only the store counts, and nothing in it is newer than `visible`.
@@ -197,6 +218,29 @@ mod tests {
         for n in 15..20 {
             let head = recent.head(&cell(n)).expect("pending");
             assert_eq!(head.record, Kept::Here(Some(Bytes::from_static(b"abc"))));
+        }
+    }
+
+    #[test]
+    fn what_one_large_draft_wrote_is_forgotten_in_parts() {
+        let mut recent = Recent::new(Tid(0), RecentBounds { cells_max: 10, bytes_max: 100 });
+        (0..100_000).for_each(|n| recent.note(Tid(1), cell(n), Some(Bytes::from_static(b"abc"))));
+        assert!(!recent.trim(Tid(0), 1), "nothing of it is durable");
+        let (mut parts, mut before) = (0, recent.order.len());
+        while recent.trim(Tid(1), 1) {
+            parts += 1;
+            let now = recent.order.len();
+            assert!((1..=before / TRIM_PART + TRIM_MIN).contains(&(before - now)), "{before} {now}");
+            before = now;
+        }
+        assert!(parts > 10, "{parts}");
+        assert_eq!((recent.order.len(), recent.heads.len()), (10, 10));
+        assert!(recent.kept_bytes <= 100);
+        // What comes all the time is forgotten as fast as it comes.
+        for n in 2..50 {
+            (0..5000).for_each(|cell_n| recent.note(Tid(n), cell(cell_n), None));
+            recent.trim(Tid(n), 1);
+            assert!(recent.order.len() <= 10 + 5000, "{n}");
         }
     }
 

@@ -27,8 +27,7 @@ use crate::engine::keep::system;
 use crate::engine::pipeline::admission::{Admitted, is_short};
 use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
-    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX,
-    Sealed,
+    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -159,12 +158,14 @@ impl Sequencer {
             }
             Taken::Ask(ask) => {
                 self.work(*ask);
-                self.forget();
                 if let Some(sealed) = self.stuck.take() {
                     self.hand_over(sealed, wait);
                 }
+                self.forget();
                 Turn::Worked
             }
+            // A caller leaves that to the thread, which looks now and then.
+            Taken::Empty if by != By::Caller && self.forget() => Turn::Worked,
             Taken::Closed if by != By::Caller => self.end(wait),
             Taken::Empty | Taken::Closed => Turn::Idle,
         }
@@ -195,11 +196,13 @@ impl Sequencer {
         self.engine.health.refused_epoch() >= self.epoch
     }
 
-    /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is.
-    fn forget(&mut self) {
+    /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is. Says
+    /// whether there is more to forget.
+    fn forget(&mut self) -> bool {
         let times = if self.engine.pipeline.out_merging() > 0 { WHILE_OUT_TIMES } else { 1 };
-        self.recent.trim(self.engine.visible(), times);
+        let more = self.recent.trim(self.engine.visible(), times);
         self.engine.pipeline.set_recent_floor(self.recent.floor());
+        more
     }
 
     /// When it has to look at deadlines again.

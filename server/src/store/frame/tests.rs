@@ -56,6 +56,32 @@ fn a_batch_parses_to_itself_and_its_records_lie_where_it_says() {
 }
 
 #[test]
+fn a_batch_in_pieces_is_the_same_batch() {
+    let (whole, at) = encoded(&sample());
+    for piece_bytes in 1..whole.len() + 10 {
+        let (mut out, mut records, mut pieces) = (vec![1, 2, 3], Vec::new(), vec![0xee; whole.len()]);
+        let mut given = 0;
+        let give = |at: u64, piece: &[u8]| {
+            pieces[at as usize..][..piece.len()].copy_from_slice(piece);
+            given += 1;
+            Ok::<_, ()>(())
+        };
+        let encoding = (&mut out, piece_bytes);
+        let rest = encode_in_pieces(encoding, (salt(), whole.len() as u64), &sample(), &mut records, give);
+        match rest.expect("all are taken") {
+            Rest::All => assert_eq!((given, &out), (0, &whole)),
+            Rest::From(at, header) => {
+                assert!(given > 0 && pieces[..BATCH_HEADER_LEN].iter().all(|byte| *byte == 0xee), "the header is last");
+                pieces[at as usize..].copy_from_slice(&out);
+                pieces[..BATCH_HEADER_LEN].copy_from_slice(&header);
+                assert_eq!(pieces, whole, "{piece_bytes}");
+            }
+        }
+        assert_eq!(records, at);
+    }
+}
+
+#[test]
 fn every_changed_bit_of_a_batch_is_noticed() {
     let (out, _) = encoded(&sample());
     for at in 0..out.len() * 8 {

@@ -1,7 +1,7 @@
 //! Owns the end of the log: `Appender` writes batches there, makes them durable and publishes them.
 //!
 //! ```text
-//!   append:   check ─ encode into one buffer ─ [new segment] ─ one write ─ one fdatasync ──> Appended
+//!   append:   check ─ [new segment] ─ encode, one write (of what is large: in pieces) ─ one fdatasync ──> Appended
 //!   publish:  overlay ─ published tid                                                       <── Appended
 //! ```
 //! Two steps, so that the engine can put its own order between durable and published. What happens when the disk fails:
@@ -14,7 +14,7 @@
 
 use crate::clock::{Clock, SystemClock};
 use crate::store::disk::DiskFile;
-use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
+use crate::store::frame::{LOG_FORMAT, Rest, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_in_pieces};
 use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::handles;
 use crate::store::log::room::Room;
@@ -30,8 +30,10 @@ use std::time::Duration;
 use zeolite_proto::Tid;
 use zeolite_proto::record::Header;
 
-// A buffer that one huge batch made bigger than this is given back.
+// A buffer that one huge record made bigger than this is given back.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
+// A larger batch is written in pieces while it is encoded; small ones in tests, so that crashes and full disks meet the seams.
+const PIECE_BYTES: usize = if cfg!(test) { 256 } else { 1 << 20 };
 
 /// The one writer of the log; the engine's writer thread owns it.
 pub struct Appender {
@@ -133,9 +135,7 @@ impl Appender {
         let start = self.clock.steady();
         self.make_room(len)?;
         let roomed = self.clock.steady();
-        encode_batch(&mut self.buffer, self.segment.salt, txns, &mut self.records);
-        let encoded = self.clock.steady();
-        self.write()?;
+        let written_ns = self.write(txns, len)?;
         let written = self.clock.steady();
         if let Err(error) = self.file.sync_data() {
             return Err(self.poisoned("syncing the log", &error));
@@ -155,8 +155,8 @@ impl Appender {
             segment: self.segment.clone(),
             end: self.end,
             bytes: len,
-            encode_ns: nanos(encoded - roomed),
-            write_ns: nanos(written - encoded + (roomed - start)),
+            encode_ns: nanos(written - roomed).saturating_sub(written_ns),
+            write_ns: nanos(roomed - start) + written_ns,
             sync_ns: nanos(synced - written),
         })
     }
@@ -307,25 +307,46 @@ impl Appender {
         Ok((segment, file))
     }
 
-    // Writes what is encoded, and room behind it: without, when there is not so much.
-    fn write(&mut self) -> Result<(), StoreError> {
-        let len = self.buffer.len();
-        let zeros = self.room.behind(self.end, len as u64) as usize;
-        self.buffer.resize(len + zeros, 0);
-        let mut written = self.file.write_all_at(&self.buffer, self.end);
-        if zeros > 0 && written.as_ref().is_err_and(is_full) {
-            self.cut()?;
-            self.buffer.truncate(len);
-            written = self.file.write_all_at(&self.buffer, self.end);
-        }
-        match written {
-            Ok(()) => {
-                self.room.grew(self.end + self.buffer.len() as u64);
-                Ok(())
+    // Encodes and writes a batch, and room behind it: without, when there is not so much. Gives how long the writing took.
+    fn write(&mut self, txns: &[Txn], len: u64) -> Result<u64, StoreError> {
+        let mut took = Duration::ZERO;
+        match self.write_pieces(txns, len, &mut took) {
+            Ok(file_end) => {
+                self.room.grew(file_end);
+                Ok(nanos(took))
             }
             Err(error) if is_full(&error) => self.cut().and(Err(StoreError::DiskFull)),
             Err(error) => Err(self.poisoned("writing the log", &error)),
         }
+    }
+
+    // The header of what is written in pieces comes last: nothing of it counts before it is whole. Gives where the file ends now.
+    fn write_pieces(&mut self, txns: &[Txn], len: u64, took: &mut Duration) -> io::Result<u64> {
+        let (file, begin, clock) = (&self.file, self.end, &self.clock);
+        let mut put = |at: u64, bytes: &[u8]| {
+            let start = clock.steady();
+            let written = file.write_all_at(bytes, begin + at);
+            *took += clock.steady() - start;
+            written
+        };
+        let (out, salt) = ((&mut self.buffer, PIECE_BYTES), self.segment.salt);
+        let rest = encode_in_pieces(out, (salt, len), txns, &mut self.records, &mut put)?;
+        let (bytes, zeros) = (self.buffer.len(), self.room.behind(begin, len) as usize);
+        let at = if let Rest::From(at, _) = &rest { *at } else { 0 };
+        self.buffer.resize(bytes + zeros, 0);
+        let rest_written = if self.buffer.is_empty() { Ok(()) } else { put(at, &self.buffer) };
+        match rest_written {
+            Err(error) if zeros > 0 && is_full(&error) => {
+                file.set_len(begin + at)?;
+                self.buffer.truncate(bytes);
+                put(at, &self.buffer)?;
+            }
+            written => written?,
+        }
+        if let Rest::From(_, header) = &rest {
+            put(0, header)?;
+        }
+        Ok(begin + at + self.buffer.len() as u64)
     }
 
     // Cuts off what lies behind the end.
