@@ -195,6 +195,7 @@ impl Scene {
 }
 
 impl Drop for Scene {
+    #[expect(clippy::print_stderr, reason = "of a test that fails")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.logged().join("\n"));
