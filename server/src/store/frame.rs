@@ -172,8 +172,12 @@ pub(crate) fn batch_len(txns: &[Txn]) -> Result<u64, StoreError> {
 
 /// Encodes a batch over whatever is in `out` (one buffer, used again and again) and tells where each record came to
 /// lie, write after write. The caller has asked [`batch_len`], which guards every narrowing here.
-pub(crate) fn encode_batch(out: &mut Vec<u8>, salt: Salt, txns: &[Txn], records: &mut Vec<Option<RecordAt>>) {
-    let len = batch_len(txns).unwrap_or_default();
+pub(crate) fn encode_batch(
+    out: &mut Vec<u8>,
+    (salt, len): (Salt, u64),
+    txns: &[Txn],
+    records: &mut Vec<Option<RecordAt>>,
+) {
     let Ok(_) = encode_in_pieces((out, usize::MAX), (salt, len), txns, records, |_, _| Ok::<_, Infallible>(()));
 }
 

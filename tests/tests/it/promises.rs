@@ -182,12 +182,14 @@ fn what_is_being_ended_keeps_what_it_had_read_until_it_has_ended() {
         prepare(&mut here, reader).expect().expect("is promised");
         let refused = finish(&mut here);
         let writer = prepare(&mut here, Work::new(key(2)).put(entry, read, &large));
+        let stamped = prepare(&mut here, Work::new(key(4)).stamped(Cell::entry(Oid(first), ""), &large));
         let stranger = prepare(&mut here, Work::new(key(3)).put(cell(3), Tid::NONE, &large));
         assert!(!writer.is_told() && stranger.is_told(), "what had read it may be prepared again");
+        assert!(!stamped.is_told(), "its key may be in the range");
         here.disk().set_room(Some(0));
         here.run_dry();
         assert_eq!(refused.expect().map_err(|fault| fault.kind).map(drop), Err(FaultKind::DiskFull));
-        assert!(writer.expect().is_err(), "somebody holds it");
+        assert!(writer.expect().is_err() && stamped.expect().is_err(), "somebody holds it");
         here.disk().set_room(None);
         let finished = finish(&mut here);
         here.run_dry();

@@ -104,8 +104,12 @@ fn what_is_short_is_decided_by_who_brings_it_and_what_is_large_is_left_to_the_th
     for _ in 0..20 {
         assert_ne!(next(65), thread::current().id(), "its caller has no time for so much");
     }
-    stage.engine.shut_down();
-    stage.running.join(Leaving::Settled).expect("closes");
+    let Stage { engine, running, .. } = stage;
+    engine.shut_down();
+    running.join(Leaving::Settled).expect("closes");
+    let left = Arc::downgrade(&engine);
+    drop(engine);
+    assert!(left.upgrade().is_none(), "who helps does not keep it, and its store locked");
 }
 
 #[test]

@@ -461,6 +461,19 @@ mod tests {
     }
 
     #[test]
+    fn a_nudge_before_the_sleep_is_not_lost() {
+        let intake = Intake::new(IntakeBounds { live_max: 1, batch_max: 1, bytes_max: 1 << 20, live_per_batch: 4 });
+        let long = Duration::from_secs(3600);
+        // This would not end otherwise.
+        intake.nudge();
+        intake.wait(long);
+        intake.help_ends(true);
+        intake.wait(long);
+        intake.nudge();
+        intake.wait_for_the_last(long);
+    }
+
+    #[test]
     fn requests_to_end_what_is_not_there_are_bounded_and_let_drafts_through() {
         let bounds = IntakeBounds { live_max: 100, batch_max: 1, bytes_max: 1 << 20, live_per_batch: 4 };
         let intake = Intake::new(bounds);

@@ -34,9 +34,10 @@ pub(crate) type Hits<'a> = BTreeMap<usize, (&'a Cell, Tid)>;
 
 // So many writes are looked at one by one, rather than all cells of a range.
 const FEW: usize = 64;
-// At least so many are forgotten at once, and of what is too much this part: a millisecond of it, unless more was written.
-const TRIM_MIN: usize = 1024;
+// Of what is too much this part is forgotten at once, between these bounds: some milliseconds at most, unless more was written.
 const TRIM_PART: usize = 32;
+const TRIM_MIN: usize = 1024;
+const TRIM_MAX: usize = 4096;
 
 /// Bounds of the memory.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +145,7 @@ impl Recent {
         let written = std::mem::take(&mut self.written);
         let (cells_max, bytes_max) =
             (self.bounds.cells_max.saturating_mul(times), self.bounds.bytes_max.saturating_mul(times));
-        let at_once = |too_many: usize| written.max(too_many / TRIM_PART).max(TRIM_MIN);
+        let at_once = |too_many: usize| (too_many / TRIM_PART).clamp(TRIM_MIN, TRIM_MAX).max(written);
         for _ in 0..at_once(self.kept.len()) {
             if self.kept_bytes <= bytes_max {
                 break;
@@ -169,8 +170,8 @@ impl Recent {
                 self.kept_bytes -= head.record.weight();
             }
         }
-        // The two queues run over the same writes: bytes of forgotten cells need no entry of their own.
-        while self.kept.front().is_some_and(|(tid, _)| *tid <= self.floor) {
+        // The two queues end with the same writes: bytes of forgotten cells need no entry of their own.
+        while self.kept.len() > self.order.len() {
             self.kept.pop_front();
         }
         let is_durable = |queue: &VecDeque<(Tid, Cell)>| queue.front().is_some_and(|(tid, _)| *tid <= visible);
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn what_one_large_draft_wrote_is_forgotten_in_parts() {
         let mut recent = Recent::new(Tid(0), RecentBounds { cells_max: 10, bytes_max: 100 });
-        (0..100_000).for_each(|n| recent.note(Tid(1), cell(n), Some(Bytes::from_static(b"abc"))));
+        (0..100_000).for_each(|n| recent.note(Tid(1), cell(n), Some(Bytes::from_static(&[7; 30]))));
         assert!(!recent.trim(Tid(0), 1), "nothing of it is durable");
         let (mut parts, mut before) = (0, recent.order.len());
         while recent.trim(Tid(1), 1) {
@@ -235,7 +236,7 @@ mod tests {
         }
         assert!(parts > 10, "{parts}");
         assert_eq!((recent.order.len(), recent.heads.len()), (10, 10));
-        assert!(recent.kept_bytes <= 100);
+        assert!(recent.kept_bytes <= 100, "{} bytes are left", recent.kept_bytes);
         // What comes all the time is forgotten as fast as it comes.
         for n in 2..50 {
             (0..5000).for_each(|cell_n| recent.note(Tid(n), cell(cell_n), None));

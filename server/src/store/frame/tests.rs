@@ -34,7 +34,9 @@ fn sample() -> Vec<Txn> {
 
 fn encoded(txns: &[Txn]) -> (Vec<u8>, Vec<Option<RecordAt>>) {
     let (mut out, mut records) = (vec![1, 2, 3], Vec::new());
-    encode_batch(&mut out, salt(), txns, &mut records);
+    let len = batch_len(txns).expect("fits");
+    encode_batch(&mut out, (salt(), len), txns, &mut records);
+    assert_eq!(out.len() as u64, len);
     (out, records)
 }
 

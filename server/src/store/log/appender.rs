@@ -333,6 +333,9 @@ impl Appender {
         let rest = encode_in_pieces(out, (salt, len), txns, &mut self.records, &mut put)?;
         let (bytes, zeros) = (self.buffer.len(), self.room.behind(begin, len) as usize);
         let at = if let Rest::From(at, _) = &rest { *at } else { 0 };
+        if at + bytes as u64 != len {
+            return Err(io::Error::other("a batch has another length than was counted; report this"));
+        }
         self.buffer.resize(bytes + zeros, 0);
         let rest_written = if self.buffer.is_empty() { Ok(()) } else { put(at, &self.buffer) };
         match rest_written {

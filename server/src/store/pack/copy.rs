@@ -237,7 +237,7 @@ impl Writer<'_> {
             return Ok(());
         }
         let len = batch_len(&self.txns)?;
-        encode_batch(&mut self.buffer, self.header.salt(), &self.txns, &mut Vec::new());
+        encode_batch(&mut self.buffer, (self.header.salt(), len), &self.txns, &mut Vec::new());
         self.file.write_all_at(&self.buffer, self.end).map_err(|error| failed(self.path, error))?;
         self.txns.clear();
         self.waiting_bytes = 0;

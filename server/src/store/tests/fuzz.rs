@@ -6,7 +6,7 @@
 use super::super::KnownKey;
 use super::super::disk::Disk;
 use super::super::frame::{
-    BATCH_HEADER_LEN, BatchHeader, FORMAT_1, LOG_FORMAT, SegmentHeader, encode_batch, parse_batch,
+    BATCH_HEADER_LEN, BatchHeader, FORMAT_1, LOG_FORMAT, SegmentHeader, batch_len, encode_batch, parse_batch,
 };
 use super::super::index::{keys, rows};
 use super::super::kinds::{Kind, KindId};
@@ -39,7 +39,8 @@ fn batches_decode_or_are_refused_whatever_is_in_them() {
     let (mut out, mut records) = (Vec::new(), Vec::new());
     let two_writes =
         vec![put(Cell::entry(Oid(2), "key"), record("Page", 1, 9)), put(Cell::object(Oid(3)), Bytes::new())];
-    encode_batch(&mut out, salt, &[simple(5, 20), txn(6, two_writes), simple(9, 0)], &mut records);
+    let txns = [simple(5, 20), txn(6, two_writes), simple(9, 0)];
+    encode_batch(&mut out, (salt, batch_len(&txns).expect("fits")), &txns, &mut records);
     let mut samples = vec![out];
     let mut dice = fastrand::Rng::with_seed(1);
     let mut accepted = 0;
@@ -55,7 +56,7 @@ fn batches_decode_or_are_refused_whatever_is_in_them() {
         accepted += 1;
         let txns: Vec<Txn> = parsed.into_iter().map(|parsed| parsed.txn).collect();
         let mut again = Vec::new();
-        encode_batch(&mut again, salt, &txns, &mut records);
+        encode_batch(&mut again, (salt, batch_len(&txns).expect("fits")), &txns, &mut records);
         let header = BatchHeader::parse(&again).expect("what was encoded");
         let parsed =
             parse_batch(LOG_FORMAT, &header, &Bytes::copy_from_slice(&again[BATCH_HEADER_LEN..])).expect("parses");

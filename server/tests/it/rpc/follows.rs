@@ -38,7 +38,11 @@ impl Follower {
         let hello = v2::FollowHello { follower: vec![1; 16].into(), name: "f".into(), ..v2::FollowHello::default() };
         let first = v2::FollowRequest { hello: Some(hello), have: 0 };
         words.send(first).await.expect("there is room");
-        let pages = within(unary.replicator.follow(ReceiverStream::new(requests))).await.expect("follows").into_inner();
+        let mut pages =
+            within(unary.replicator.follow(ReceiverStream::new(requests))).await.expect("follows").into_inner();
+        // From then on what is committed is kept for it.
+        let page = within(pages.message()).await.expect("no fault").expect("a page");
+        assert!(page.welcome.is_some());
         Follower { words, pages }
     }
 
