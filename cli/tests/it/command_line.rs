@@ -96,3 +96,21 @@ fn the_benchmark_of_zodb_says_which_interpreter_lacks_what() {
     }
     assert!(told("/nowhere/python").contains("name an interpreter with --python"));
 }
+
+/// What a measurement does is done, on a real server, and each of its figures is told for each size.
+#[test]
+fn growth_is_measured_and_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("makes one");
+    let data = dir.path().display().to_string();
+    let output = zeolite(&["bench", "--growth", "200,400", "--bytes", "64", "--seconds", "1", "--data", &data]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    for what in
+        ["fill", "commit p50", "load p50", "status", "plan", "pack", "open files", "resident memory", "open after"]
+    {
+        for size in ["at 200 objects", "at 400 objects"] {
+            assert!(told.lines().any(|line| line.contains(what) && line.contains(size)), "{what} {size}: {told}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 0, "its data is deleted");
+}
