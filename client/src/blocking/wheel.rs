@@ -51,7 +51,7 @@ const FEW: usize = 2;
 /// ```
 #[derive(Debug)]
 pub struct Wheel {
-    // Given up before its thread is told: so that is the last to have the runtime, and drops it. A task must not, who may be the one to drop the wheel.
+    // Dropped before its thread is told to end, which so is the last to have the runtime, and drops it: a task, which may drop the wheel, must not.
     turned: Arc<Turned>,
     own: Own,
     /// Answers that are waited for elsewhere.

@@ -197,8 +197,9 @@ impl Scene {
 impl Drop for Scene {
     #[expect(clippy::print_stderr, reason = "of a test that fails")]
     fn drop(&mut self) {
+        // Nothing here may panic a second time.
         if std::thread::panicking() {
-            eprintln!("{}", self.logged().join("\n"));
+            eprintln!("{}", std::fs::read_to_string(log(self.dir.path())).unwrap_or_default());
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::engine::faults::shutting_down;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
-use crate::engine::pipeline::intake::{Bringer, NotTaken};
+use crate::engine::pipeline::intake::NotTaken;
 use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
 use crate::storage::{StoreError, Txn};
 use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt};
@@ -28,7 +28,7 @@ impl Engine {
 
     /// Gives it what anybody may ask at any time, as long as there is room for it.
     pub(in crate::engine) fn push_asked(&self, ask: Ask) {
-        if let Err(not_taken) = self.intake().push_asked(ask, Bringer::Helps) {
+        if let Err(not_taken) = self.intake().push_asked(ask) {
             let NotTaken { ask, fault } = *not_taken;
             self.refuse_ask(ask, &self.health.unwritable().unwrap_or(fault));
         }

@@ -125,7 +125,7 @@ impl Engine {
         admitted.caller = caller.into();
         let bytes = admitted.bytes;
         let ask = AmendAsk { prepared, admitted, withdrawn, done };
-        if let Err(not_taken) = self.intake().push(Ask::Amend(ask), (Line::Live, bytes), Bringer::Helps)
+        if let Err(not_taken) = self.intake().push(Ask::Amend(ask), (Line::Live, bytes), Bringer::Leaves)
             && let Ask::Amend(ask) = not_taken.ask
         {
             (ask.done)(Err(not_taken.fault));

@@ -191,7 +191,7 @@ impl Intake {
     }
 
     /// Queues what anybody may ask of prepared drafts, whether there are any. Also when no drafts come any more: it may end one.
-    pub(crate) fn push_asked(&self, ask: Ask, bringer: Bringer) -> Result<(), Box<NotTaken>> {
+    pub(crate) fn push_asked(&self, ask: Ask) -> Result<(), Box<NotTaken>> {
         let mut state = self.state.lock();
         let waiting = state.asked.len();
         if state.ended {
@@ -203,7 +203,7 @@ impl Intake {
             return Err(Box::new(NotTaken { ask, fault }));
         }
         state.asked.push_back(Box::new(ask));
-        self.brought(state, bringer);
+        self.brought(state, Bringer::Helps);
         Ok(())
     }
 
@@ -477,9 +477,9 @@ mod tests {
     fn requests_to_end_what_is_not_there_are_bounded_and_let_drafts_through() {
         let bounds = IntakeBounds { live_max: 100, batch_max: 1, bytes_max: 1 << 20, live_per_batch: 4 };
         let intake = Intake::new(bounds);
-        let taken = (0..200).filter(|_| intake.push_asked(abort_of_nothing(), Bringer::Leaves).is_ok()).count();
+        let taken = (0..200).filter(|_| intake.push_asked(abort_of_nothing()).is_ok()).count();
         assert_eq!(taken, 100);
-        let Err(not_taken) = intake.push_asked(abort_of_nothing(), Bringer::Leaves) else { panic!("too many") };
+        let Err(not_taken) = intake.push_asked(abort_of_nothing()) else { panic!("too many") };
         assert!(not_taken.fault.kind == FaultKind::Busy && not_taken.fault.retry_after_ms > 0);
         assert!(intake.push(commit(), (Line::Live, 64), Bringer::Leaves).is_ok());
         let is_commit = || matches!(intake.take(true), Taken::Ask(ask) if matches!(*ask, Ask::Commit(_)));
@@ -488,6 +488,6 @@ mod tests {
         let rest = std::iter::from_fn(|| if let Taken::Ask(ask) = intake.take(true) { Some(ask) } else { None });
         assert!((98..=100).contains(&rest.count()));
         assert!(matches!(intake.take(true), Taken::Closed));
-        assert!(intake.push_asked(abort_of_nothing(), Bringer::Leaves).is_ok(), "it may end what was prepared");
+        assert!(intake.push_asked(abort_of_nothing()).is_ok(), "it may end what was prepared");
     }
 }

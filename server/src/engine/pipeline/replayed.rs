@@ -26,7 +26,7 @@ pub(crate) struct Replays {
 
 impl Replays {
     /// Whether anything was replayed.
-    pub(super) fn is_some(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.count > 0
     }
 

@@ -101,7 +101,7 @@ impl Sequencer {
     fn rests_on(&self, admitted: &Admitted, judged: &Judged) -> Tid {
         let draft = &admitted.draft;
         // Who replays, or judges a read that would fail, looks at other cells as well.
-        let is_looked_at = admitted.replays.is_some() || !admitted.judged.is_empty();
+        let is_looked_at = admitted.replays.any() || !admitted.judged.is_empty();
         // The key of what is stamped is not known yet: whoever has read a range of its object may have read it.
         let is_stamped = draft.writes.iter().any(|write| write.stamped);
         let is_plain = admitted.is_short() && draft.read_ranges.is_empty() && judged.passed.is_empty() && !is_stamped;
