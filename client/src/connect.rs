@@ -28,7 +28,7 @@ pub(crate) use pins::{LEASE_MS, LivePin};
 pub(crate) use position::{Life, Position};
 pub(crate) use root_names::IndexNames;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Kept, Of, Opened, Seen};
 use crate::credentials::Tls;
 use crate::errors::{Error, Result};
 use crate::revision::Revision;
@@ -104,7 +104,9 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) url: String,
     pub(crate) cache: Cache,
-    pub(crate) position: Position,
+    /// The store that the cache's file is of; 0: none is known.
+    kept_store_id: u64,
+    pub(crate) position: Arc<Position>,
     pub(crate) watchers: Watchers,
     pub(crate) changes: Changes,
     pub(crate) root_names: RootNames,
@@ -137,14 +139,29 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    fn new(url: String, options: Options) -> Core {
-        Core {
-            cache: Cache::new(options.cache_bytes),
-            position: Position::default(),
+    fn new(url: String, options: Options, opened: Opened) -> std::io::Result<Core> {
+        let (position, changes, root_names) =
+            (Arc::new(Position::default()), Changes::new(options.changed_oids_max), RootNames::default());
+        let kept_store_id = opened.kept.map_or(0, |kept| kept.store_id);
+        if let Some(Kept { timeline, position: at, .. }) = opened.kept {
+            // As after a lost connection: what was committed since is told before anybody reads.
+            position.restart(Life { generation: 0, timeline }, at);
+            changes.restart(0, at);
+            root_names.restart(0, at);
+        }
+        let (held, seen) = (opened.held.clone(), position.clone());
+        let cache = opened.begin(move || {
+            let (tid, Life { generation, timeline }) = seen.snapshot();
+            Seen { generation, tid, timeline }
+        })?;
+        Ok(Core {
+            cache,
+            kept_store_id,
+            position,
             watchers: Watchers::new(options.watch_backlog),
-            changes: Changes::new(options.changed_oids_max),
-            root_names: RootNames::default(),
-            held: Arc::default(),
+            changes,
+            root_names,
+            held: Arc::new(Mutex::new(held)),
             message_bytes_max: AtomicUsize::new(usize::MAX),
             oids: Oids::default(),
             pins: Pins::default(),
@@ -162,7 +179,7 @@ impl Core {
             process: std::process::id(),
             url,
             options,
-        }
+        })
     }
 
     /// Of the store behind the address; 0: nobody has answered yet.
@@ -349,13 +366,14 @@ impl Core {
     }
 
     fn hello(&self) -> Hello {
+        let (cache, store_id) = (self.cache.stats(), self.store_id());
         Hello {
             client: self.options.name.clone(),
             acting: self.options.acting(),
             feed: self.options.feed,
             resume_from: if self.options.feed { self.position.get() } else { Tid::NONE },
-            cached_bytes: self.cache.stats().bytes,
-            store_id: self.store_id(),
+            cached_bytes: cache.bytes + cache.file_bytes,
+            store_id: if store_id == 0 { self.kept_store_id } else { store_id },
             timeline: match self.position.timeline() {
                 0 => self.timeline.load(Ordering::Acquire),
                 fed => fed,
@@ -406,6 +424,7 @@ impl Core {
             false => self.term.swap(welcome.term, Ordering::AcqRel),
         };
         self.timeline.store(welcome.timeline, Ordering::Release);
+        self.cache.is_of(Of { generation, store_id: welcome.store_id, timeline: welcome.timeline });
         self.message_bytes_max.store(welcome.limits.message_bytes_max, Ordering::Relaxed);
         self.load_cells_max.store(welcome.limits.load_cells_max.max(1), Ordering::Relaxed);
         self.key_bytes_max.store(welcome.limits.key_bytes_max, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use super::{Attached, Core, Options, Resend, State, supervise, url_of};
 use crate::answer::Outcome;
-use crate::cache::CacheStats;
+use crate::cache::{Cache, CacheStats, Opened};
 use crate::errors::{Error, Result};
 use crate::revision::{Listing, PastRevision};
 use crate::watch::{ModeWatch, Watch};
@@ -14,7 +14,8 @@ use zeolite_proto::{Cell, CommitKey, Mode, Note, Oid, Pressure, Receipt, Remedy,
 
 /// A connection to a database, with its cache. Cheap to clone; all clones share one session, so an application has one.
 ///
-/// The last clone that is dropped closes the session; transactions, views and pins count as clones.
+/// The last clone that is dropped closes the session; transactions, views and pins count as clones. With a cache in a file
+/// ([`Options::cache_dir`]) that waits for one sync of the disk.
 ///
 /// ```
 /// use zeolite_client::collections::Counter;
@@ -64,7 +65,20 @@ impl Drop for Owner {
         }
         self.supervisor.abort();
         self.core.state.send_replace(State::Closed);
+        self.core.cache.close();
     }
+}
+
+/// The cache, over a file if there is to be one.
+async fn opened(options: &Options) -> Result<Opened> {
+    let (bytes, file_bytes, database) = (options.cache_bytes, options.cache_file_bytes, options.database.clone());
+    let Some(dir) = options.cache_dir.clone() else { return Ok(Opened::in_memory(bytes)) };
+    if !options.feed {
+        return Err(Error::invalid("a cache in a file is kept right by the feed; leave cache_dir out, or have the feed"));
+    }
+    let open = tokio::task::spawn_blocking(move || Cache::open(bytes, &dir, &database, file_bytes)).await;
+    let ended = |error| Error::invalid(format!("the runtime ended while the cache's file was opened: {error}"));
+    open.map_err(ended)?.map_err(Error::invalid)
 }
 
 impl Db {
@@ -79,7 +93,9 @@ impl Db {
         let url = url_of(url.into(), &options.tls);
         let deadline = Instant::now() + options.request_timeout;
         let waits = options.wait_for_server;
-        let core = Arc::new(Core::new(url, options));
+        let opened = opened(&options).await?;
+        let no_thread = |error| Error::invalid(format!("the cache's file has no thread: {error}; leave cache_dir out"));
+        let core = Arc::new(Core::new(url, options, opened).map_err(no_thread)?);
         let supervisor = tokio::spawn(supervise(core.clone())).abort_handle();
         let db = Db { owner: Arc::new(Owner { core, supervisor }) };
         let mut state = db.core().state.subscribe();

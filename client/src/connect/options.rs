@@ -4,6 +4,7 @@ use super::jittered;
 use crate::credentials::{self, Tls, Token};
 use crate::errors::Result;
 use crate::wire::{Acting, Inside, TracedBy};
+use std::path::PathBuf;
 use std::time::Duration;
 use zeolite_proto::Registry;
 
@@ -34,8 +35,13 @@ pub struct Options {
     /// Whether the server pushes invalidations. Without them nothing newer than a reply is ever assumed: every
     /// transaction begins with a round trip, and the cache only helps reads at old snapshots.
     pub feed: bool,
-    /// The budget of the shared cache.
+    /// The budget of the shared cache, in memory.
     pub cache_bytes: u64,
+    /// A directory for files in which the cache is kept over restarts: each client that is connected has one of its own there. What memory has no
+    /// room for is read from there. None: memory alone.
+    pub cache_dir: Option<PathBuf>,
+    /// How large the file is that this client takes there; it never grows. Another size than it had makes it anew. 1 MiB to 32 GiB.
+    pub cache_file_bytes: u64,
     /// For one attempt to connect, the hello included.
     pub connect_timeout: Duration,
     /// Whether [`crate::Db::connect_with`] goes on trying when nobody is at the address, for `request_timeout`. Once connected,
@@ -74,6 +80,8 @@ impl Default for Options {
             traced_by: None,
             feed: true,
             cache_bytes: 64 << 20,
+            cache_dir: None,
+            cache_file_bytes: 256 << 20,
             connect_timeout: Duration::from_secs(5),
             wait_for_server: false,
             request_timeout: Duration::from_secs(30),
@@ -98,6 +106,8 @@ zeolite_proto::setters! { Options {
     traced_by: impl Into<Option<TracedBy>>,
     feed: bool,
     cache_bytes: u64,
+    cache_dir: impl Into<Option<PathBuf>>,
+    cache_file_bytes: u64,
     connect_timeout: Duration,
     wait_for_server: bool,
     request_timeout: Duration,

@@ -11,6 +11,7 @@ use super::own::{Own, Staged, fold};
 use super::pin::Pin;
 use super::reads::Reads;
 use crate::answer::Terms;
+use crate::cache::Known;
 use crate::connect::{Attached, Db, Life, Resend};
 use crate::errors::{Error, Result};
 use crate::revision::{Entry, Page, Range, Revision};
@@ -157,7 +158,12 @@ impl View {
     /// Brings cells into the cache with as few frames as possible.
     pub async fn prefetch(&self, cells: &[Cell]) -> Result<()> {
         self.db.core().here()?;
-        let missing: Vec<Cell> = cells.iter().filter(|cell| self.cached(cell).is_none()).cloned().collect();
+        let missing: Vec<&Cell> = cells.iter().filter(|cell| self.cached(cell).is_none()).collect();
+        let in_file = self.in_file(&missing).await;
+        let missing: Vec<Cell> = (missing.into_iter().zip(in_file))
+            .filter(|(_, found)| found.is_none())
+            .map(|(cell, _)| cell.clone())
+            .collect();
         if missing.is_empty() { Ok(()) } else { self.fetch(&missing, Keep::Yes).await.map(|_| ()) }
     }
 
@@ -194,6 +200,10 @@ impl View {
             stay_fair().await;
             return Ok(revision);
         }
+        if let Some(revision) = self.in_file(&[cell]).await.into_iter().flatten().next() {
+            stay_fair().await;
+            return Ok(revision);
+        }
         let fetched = self.fetch(std::slice::from_ref(cell), Keep::Yes).await?;
         fetched.into_iter().next().ok_or_else(short)
     }
@@ -214,6 +224,11 @@ impl View {
         self.db.core().here()?;
         stay_fair().await;
         let mut found: Vec<Option<Revision>> = cells.iter().map(|cell| self.cached(cell)).collect();
+        let missing: Vec<usize> = (0..cells.len()).filter(|place| found[*place].is_none()).collect();
+        let of_missing: Vec<&Cell> = missing.iter().map(|place| &cells[*place]).collect();
+        for (place, revision) in missing.into_iter().zip(self.in_file(&of_missing).await) {
+            found[place] = revision;
+        }
         if found.iter().all(Option::is_none) {
             return self.fetch(cells, keep).await;
         }
@@ -236,8 +251,17 @@ impl View {
         if self.snapshot > core.position.get() {
             return None;
         }
-        let known = core.cache.find(cell, self.snapshot, self.life.generation)?;
-        Some(Revision { tid: known.tid, end: (known.to != Tid::MAX).then(|| known.to.next()), record: known.record })
+        core.cache.find(cell, self.snapshot, self.life.generation).map(revision)
+    }
+
+    /// What the cache's file has of cells that are not in memory.
+    async fn in_file(&self, cells: &[&Cell]) -> Vec<Option<Revision>> {
+        let core = self.db.core();
+        if cells.is_empty() || self.snapshot > core.position.get() {
+            return vec![None; cells.len()];
+        }
+        let known = core.cache.find_in_file(cells, self.snapshot, self.life.generation).await;
+        known.into_iter().map(|known| known.map(revision)).collect()
     }
 
     /// The record in a cell, own writes included, if it is known here without asking.
@@ -322,6 +346,10 @@ impl View {
     pub(super) fn same_store(&self, attached: &Attached) -> Result<(), Failure> {
         attached.is_of(self.life)
     }
+}
+
+fn revision(known: Known) -> Revision {
+    Revision { tid: known.tid, end: (known.to != Tid::MAX).then(|| known.to.next()), record: known.record }
 }
 
 /// An answer from the cache waits for nothing: a loop of such reads would never give its thread to another task.

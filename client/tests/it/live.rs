@@ -6,6 +6,7 @@ mod collections;
 mod deadlines;
 mod interest;
 mod isolation;
+mod kept_cache;
 mod lives;
 mod modes;
 mod network;

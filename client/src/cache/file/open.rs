@@ -1,0 +1,194 @@
+//! Owns the opening of the file: which one of a directory, whether it is one, and what is in it.
+//!
+//! Processes with one directory take a file each, the first whose lock is free: `main-1.zeocache`, `main-2.zeocache` and so on, named by the
+//! database. The lock is held by whoever has the file open, and goes with him however he ends. A file that is not a cache, or of another
+//! format, is refused; none is ever removed.
+//!
+//! ```text
+//!   chunk's sequence at least the header's first?   no: void
+//!   entry whole, and live?                          its place to its shard; the cell is one that the client may hold
+//!   not whole?                                      the chunk ends here, and is made to
+//! ```
+
+use super::CacheFile;
+use super::layout::{
+    BYTES_MAX, BYTES_MIN, CHUNKS_AT, ENTRY_HEADER_BYTES, FIRST_ENTRY, FORMAT, Found, HEADER_BYTES, Header, Shape,
+    chunk_sequence, decode_entry, place,
+};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use zeolite_proto::{Cell, Tid};
+
+/// Processes that share a directory; more go without a file.
+const FILES_MAX: usize = 64;
+
+/// What a file says of itself that can be gone on with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Kept {
+    pub(crate) store_id: u64,
+    pub(crate) timeline: u64,
+    pub(crate) position: Tid,
+}
+
+/// What was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Scanned {
+    pub(crate) header: Header,
+    /// The chunk that was filled last, and the highest sequence.
+    pub(crate) chunk: usize,
+    pub(crate) sequence: u64,
+}
+
+impl Scanned {
+    /// None: nothing can be gone on with.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        let Header { store_id, timeline, position, .. } = self.header;
+        (position != Tid::NONE).then_some(Kept { store_id, timeline, position })
+    }
+}
+
+/// Opens a file of the directory for the clients of a database; none: they have all. An error says what to do.
+pub(crate) fn open(dir: &Path, database: &str, bytes: u64) -> Result<Option<(CacheFile, Header)>, String> {
+    if !(BYTES_MIN..=BYTES_MAX).contains(&bytes) {
+        return Err(format!("cache_file_bytes is {bytes}; give {BYTES_MIN} to {BYTES_MAX}, or leave cache_dir out"));
+    }
+    let failed = |what: &Path, error: io::Error| {
+        let what = what.display();
+        format!("{what}: {error}; make it readable and writable for this user, give another cache_dir, or leave it out")
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, error))?;
+    let database = if database.is_empty() { "main" } else { database };
+    let name: String = database.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    for number in 1..=FILES_MAX {
+        let path = dir.join(format!("{name}-{number}.zeocache"));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        // A link that somebody else has put there would lead anywhere.
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        let file = options.open(&path).map_err(|error| failed(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::Error(error)) => return Err(failed(&path, error)),
+        }
+        let shape = Shape::of(bytes);
+        let header = claim(&file, shape).map_err(|refused| match refused {
+            Refused::Io(error) => failed(&path, error),
+            Refused::Is(what) => {
+                let path = path.display();
+                format!("{path} is {what}; move it away, or give another cache_dir")
+            }
+        })?;
+        return Ok(Some((CacheFile::new(file, path, shape), header)));
+    }
+    Ok(None)
+}
+
+#[derive(Debug)]
+pub(super) enum Refused {
+    Io(io::Error),
+    Is(String),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Refused {
+        Refused::Io(error)
+    }
+}
+
+/// Its header; one that is new, of another size, or without a whole header is made anew.
+pub(super) fn claim(file: &File, shape: Shape) -> Result<Header, Refused> {
+    let length = file.metadata()?.len();
+    let mut first = [0; HEADER_BYTES as usize];
+    let mut newest: Option<Header> = None;
+    for at in [0, HEADER_BYTES] {
+        let there = length.saturating_sub(at).min(HEADER_BYTES) as usize;
+        file.read_exact_at(&mut first[..there], at)?;
+        match Header::decode(&first[..there]) {
+            Found::Header(header) if newest.is_none_or(|newest| newest.turn < header.turn) => newest = Some(header),
+            Found::Header(_) | Found::Torn => {}
+            // The second header is written later.
+            Found::Nothing if at > 0 || length == 0 => {}
+            // Made, and no more, when its process or its machine ended.
+            Found::Nothing if length <= BYTES_MAX && is_zero(file, length)? => {}
+            Found::Nothing | Found::Foreign => return Err(Refused::Is("no cache of a Zeolite client".to_owned())),
+            Found::Format(format) => {
+                return Err(Refused::Is(format!("a cache of format {format}, and this client knows format {FORMAT}")));
+            }
+        }
+    }
+    if let Some(header) = newest.filter(|header| header.shape == shape) {
+        file.set_len(shape.bytes)?;
+        return Ok(header);
+    }
+    file.set_len(0)?;
+    file.set_len(shape.bytes)?;
+    let header = Header { turn: 2, shape, first: 1, store_id: 0, timeline: 0, position: Tid::NONE };
+    file.write_all_at(&header.encode(), header.at())?;
+    Ok(header)
+}
+
+/// Whether there is nothing but zeros.
+fn is_zero(file: &File, length: u64) -> io::Result<bool> {
+    let mut bytes = vec![0; 64 << 10];
+    let mut at = 0;
+    while at < length {
+        let part = (length - at).min(bytes.len() as u64) as usize;
+        file.read_exact_at(&mut bytes[..part], at)?;
+        if bytes[..part].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += part as u64;
+    }
+    Ok(true)
+}
+
+impl CacheFile {
+    /// Reads all chunks, and gives each live entry's cell with its place.
+    pub(crate) fn scan(&self, header: Header, mut each: impl FnMut(Cell, u32)) -> io::Result<Scanned> {
+        let mut scanned = Scanned { header, chunk: self.shape.chunks() - 1, sequence: header.first - 1 };
+        let mut bytes = vec![0; self.shape.chunk_bytes as usize];
+        for chunk in 0..self.shape.chunks() {
+            let from = self.shape.chunk_at(chunk);
+            // Most of a file that was never filled.
+            self.file.read_exact_at(&mut bytes[..FIRST_ENTRY as usize], from)?;
+            let Some(sequence) = chunk_sequence(chunk, &bytes) else { continue };
+            if sequence > scanned.sequence {
+                (scanned.chunk, scanned.sequence) = (chunk, sequence);
+            }
+            if sequence < header.first || header.position == Tid::NONE {
+                continue;
+            }
+            self.file.read_exact_at(&mut bytes, from)?;
+            self.sequences[chunk].store(sequence, Ordering::Release);
+            let mut at = FIRST_ENTRY;
+            while let Some(entry) = decode_entry(&bytes[at as usize..], sequence, place(from + at)) {
+                if entry.is_live {
+                    each(entry.cell(), place(from + at));
+                }
+                at = (at + entry.bytes()).min(self.shape.chunk_bytes);
+            }
+            self.used[chunk].store(at, Ordering::Relaxed);
+            self.end_chunk(&bytes[at as usize..], from + at)?;
+        }
+        if header.position == Tid::NONE {
+            // Whatever there is never counts, also when a position is written later.
+            scanned.header.first = scanned.sequence + 1;
+        }
+        Ok(scanned)
+    }
+
+    /// What was not read now is never read: nobody would mark it when it ends.
+    fn end_chunk(&self, rest: &[u8], at: u64) -> io::Result<()> {
+        let end = &rest[..rest.len().min(ENTRY_HEADER_BYTES)];
+        if end.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        self.write(&vec![0; end.len()], at)
+    }
+}
+
+const _: () = assert!(CHUNKS_AT > HEADER_BYTES && BYTES_MIN > 2 * CHUNKS_AT);

@@ -1,0 +1,396 @@
+//! Owns the trial of the file: what others commit, what the session tells, late replies, turns of the writer, kills in the middle of them and
+//! losses of power, and what comes up again, from seeds, against a model that knows the truth.
+//!
+//! ```text
+//!   server   commit                    as another store, or one that cannot tell what was missed
+//!   session  feed, in order; replies, late; reset
+//!   writer   turns; before each of its writes the session may go on, or the process end
+//!   disk     killed: all that was written; power lost: of each sector as it was synced, or as it was written since
+//! ```
+//! What must hold: whatever the cache answers for a snapshot is what the model has for it.
+
+use super::layout::{DEAD, Shape};
+use super::open::claim;
+use super::{CacheFile, Of, Seen, Writer};
+use crate::cache::{Cache, Opened};
+use crate::revision::Revision;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeolite_proto::{Cell, Oid, Tid};
+
+const CELLS: u64 = 40;
+const SECTOR: usize = 512;
+
+type BeforeWrite = Box<dyn FnMut() -> io::Result<()> + Send>;
+
+/// What a test does to a file: something before each write, and a look at it when it is synced.
+#[derive(Default)]
+pub(super) struct Trial {
+    before_write: Mutex<Option<BeforeWrite>>,
+    synced: Mutex<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Trial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trial")
+    }
+}
+
+impl Trial {
+    pub(super) fn before_write(&self) -> io::Result<()> {
+        self.before_write.lock().as_mut().map_or(Ok(()), |before| before())
+    }
+
+    pub(super) fn is_synced(&self, path: &Path) {
+        *self.synced.lock() = std::fs::read(path).expect("it is there");
+    }
+}
+
+/// The server, and what of it is on its way.
+struct Server {
+    dice: fastrand::Rng,
+    store_id: u64,
+    /// Each commit writes one cell; none: it is deleted.
+    commits: Vec<(Tid, u64, Option<Bytes>)>,
+    generation: u64,
+    /// So many commits the client has been told.
+    told: usize,
+    replies: Vec<(u64, Revision, Tid, u64)>,
+}
+
+fn cell(number: u64) -> Cell {
+    if number.is_multiple_of(2) { Cell::object(Oid(number)) } else { Cell::entry(Oid(number), format!("key {number}")) }
+}
+
+impl Server {
+    fn position(&self) -> Tid {
+        self.told.checked_sub(1).map_or(Tid::NONE, |last| self.commits[last].0)
+    }
+
+    fn truth(&self, number: u64, at: Tid) -> Option<(Tid, Option<Bytes>)> {
+        let last = self.commits.iter().rfind(|commit| commit.0 <= at && commit.1 == number)?;
+        Some((last.0, last.2.clone()))
+    }
+
+    fn commit(&mut self) {
+        let tid = Tid(self.commits.last().map_or(10, |last| last.0.0) + self.dice.u64(1..4));
+        let number = self.dice.u64(0..CELLS);
+        // What it is of is in its bytes; some are long, and few do not fit into a chunk.
+        let times = [5, 40, 40, 90, 90, 300][self.dice.usize(0..6)];
+        let record = format!("{} {number} {};", self.store_id, tid.0).repeat(times);
+        let deleted = self.dice.u8(0..10) == 0;
+        self.commits.push((tid, number, (!deleted).then(|| record.into())));
+    }
+
+    fn snapshot(&mut self) -> Tid {
+        let back = self.dice.u64(0..4);
+        Tid(self.position().0.saturating_sub(if back == 3 { 5 } else { 0 }))
+    }
+
+    /// A load, read now at the newest or some older snapshot; its reply comes at some time.
+    fn ask(&mut self) {
+        let (number, at) = (self.dice.u64(0..CELLS), self.snapshot());
+        let Some((tid, record)) = self.truth(number, at) else { return };
+        let end = self.commits.iter().find(|commit| commit.0 > at && commit.1 == number).map(|commit| commit.0);
+        self.replies.push((number, Revision { tid, end, record }, at, self.generation));
+    }
+
+    /// The session goes on by a step.
+    fn step(&mut self, cache: &Cache) {
+        match self.dice.u8(0..6) {
+            0 => self.commit(),
+            1 if self.told < self.commits.len() => {
+                let (tid, number, _) = &self.commits[self.told];
+                cache.invalidate(*tid, &[cell(*number)]);
+                self.told += 1;
+            }
+            2 | 3 => self.ask(),
+            _ if !self.replies.is_empty() => {
+                let reply = self.dice.usize(0..self.replies.len());
+                let (number, revision, at, generation) = self.replies.swap_remove(reply);
+                cache.insert(&cell(number), &revision, at, generation);
+            }
+            _ => {}
+        }
+    }
+
+    /// A session begins: with all that was missed, or without.
+    fn adopt(&mut self, cache: &Cache, resumes: bool) {
+        if !resumes {
+            self.told = self.commits.len();
+            cache.reset(self.generation, self.position());
+        }
+        while self.told < self.commits.len() {
+            let (tid, number, _) = &self.commits[self.told];
+            cache.invalidate(*tid, &[cell(*number)]);
+            self.told += 1;
+        }
+        cache.is_of(Of { generation: self.generation, store_id: self.store_id, timeline: 1 });
+    }
+}
+
+struct World {
+    dice: fastrand::Rng,
+    path: PathBuf,
+    shape: Shape,
+    server: Arc<Mutex<Server>>,
+    cache: Arc<Cache>,
+    file: Arc<CacheFile>,
+    writer: Writer,
+    runtime: tokio::runtime::Runtime,
+    warm: u64,
+    killed: u64,
+}
+
+/// A client's cache over the file at a path.
+fn opened(path: &Path, shape: Shape) -> Opened {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).expect("opens");
+    let header = claim(&file, shape).expect("is a cache");
+    // Memory forgets all the time, so that the file is read.
+    Cache::over_file(6000, CacheFile::new(file, path.to_owned(), shape), header).expect("is read")
+}
+
+fn begun(opened: Opened, server: &Arc<Mutex<Server>>) -> (Arc<Cache>, Arc<CacheFile>, Writer) {
+    let (file, scanned) = opened.writer.expect("there is a file");
+    let asked = server.clone();
+    let seen = move || {
+        let server = asked.lock();
+        Seen { generation: server.generation, tid: server.position(), timeline: 0 }
+    };
+    let writer = Writer::new(file.clone(), opened.cache.shards.clone(), &scanned, Box::new(seen));
+    (Arc::new(opened.cache), file, writer)
+}
+
+impl World {
+    fn new(seed: u64, dir: &Path) -> World {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let chunk_bytes = 4096;
+        let shape = Shape { bytes: 8192 + chunk_bytes * dice.u64(3..12), chunk_bytes };
+        let path = dir.join(format!("{seed}"));
+        let mut server = Server {
+            dice: dice.fork(),
+            store_id: 1,
+            commits: Vec::new(),
+            generation: 1,
+            told: 0,
+            replies: Vec::new(),
+        };
+        (0..30).for_each(|_| server.commit());
+        let server = Arc::new(Mutex::new(server));
+        let (cache, file, writer) = begun(opened(&path, shape), &server);
+        server.lock().adopt(&cache, false);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut world =
+            World { dice, path, shape, server, cache, file, writer, runtime, warm: 0, killed: 0 };
+        world.meddle();
+        world
+    }
+
+    /// Before each write the session may go on, and the process end.
+    fn meddle(&mut self) {
+        let (server, cache, mut dice) = (self.server.clone(), Arc::downgrade(&self.cache), self.dice.fork());
+        let before = move || {
+            if dice.u8(0..60) == 0 {
+                return Err(io::Error::other("killed"));
+            }
+            if let Some(cache) = cache.upgrade() {
+                (0..dice.u8(0..4)).for_each(|_| server.lock().step(&cache));
+            }
+            Ok(())
+        };
+        *self.file.trial.before_write.lock() = Some(Box::new(before));
+    }
+
+    fn turn(&mut self, with_position: bool) {
+        if self.writer.turn(self.file.queue.now(), with_position).is_err() {
+            self.killed += 1;
+            self.restart();
+        }
+    }
+
+    /// The process ends as it is, or the machine with it, and another begins.
+    fn restart(&mut self) {
+        let mut image = std::fs::read(&self.path).expect("it is there");
+        let synced = self.file.trial.synced.lock().clone();
+        if self.dice.bool() && !synced.is_empty() {
+            let lost = self.dice.u8(1..10);
+            for (now, then) in image.chunks_mut(SECTOR).zip(synced.chunks(SECTOR)) {
+                if self.dice.u8(0..10) < lost {
+                    now.copy_from_slice(then);
+                }
+            }
+        }
+        std::fs::write(&self.path, &image).expect("writes");
+        if self.dice.u8(0..4) == 0 {
+            self.server.lock().step(&self.cache);
+        }
+        let opened = opened(&self.path, self.shape);
+        let kept = opened.kept;
+        let mut server = self.server.lock();
+        server.replies.clear();
+        if self.dice.u8(0..8) == 0 {
+            // Another one took the address over: with lower tids, and the same cells.
+            server.commits.clear();
+            server.store_id += 1;
+            (0..30).for_each(|_| server.commit());
+        }
+        let resumes = kept.is_some_and(|kept| kept.store_id == server.store_id) && self.dice.u8(0..6) > 0;
+        server.generation = u64::from(!resumes);
+        server.told = 0;
+        if let Some(kept) = kept.filter(|_| resumes) {
+            server.told = server.commits.iter().filter(|commit| commit.0 <= kept.position).count();
+        }
+        drop(server);
+        (self.cache, self.file, self.writer) = begun(opened, &self.server);
+        self.server.lock().adopt(&self.cache, resumes);
+        self.meddle();
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let (number, at, generation, truth) = {
+            let mut server = self.server.lock();
+            let (number, at) = (server.dice.u64(0..CELLS), server.snapshot());
+            (number, at, server.generation, server.truth(number, at))
+        };
+        let cell = cell(number);
+        let known = match self.cache.find(&cell, at, generation) {
+            Some(known) => Some(known),
+            None => {
+                let found = self.runtime.block_on(self.cache.find_in_file(&[&cell], at, generation));
+                let known = found.into_iter().flatten().next();
+                self.warm += u64::from(known.is_some());
+                known
+            }
+        };
+        match known {
+            Some(known) if Some((known.tid, known.record.clone())) != truth => {
+                Err(format!("{cell} at {at}: the cache has {} {:?}, it is {truth:?}", known.tid, known.record))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        match self.dice.u8(0..20) {
+            0 | 1 => self.turn(true),
+            2..5 => self.turn(false),
+            5 if self.dice.u8(0..6) == 0 => self.restart(),
+            6 if self.dice.u8(0..20) == 0 => {
+                // The connection was lost, and what was missed is not told.
+                self.server.lock().adopt(&self.cache, false);
+            }
+            6..13 => self.server.lock().step(&self.cache),
+            _ => return self.check(),
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn no_end_of_a_process_makes_its_file_answer_wrongly() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut warm, mut killed) = (0, 0);
+    for seed in 0..150 {
+        let mut world = World::new(seed, dir.path());
+        for step in 0..1500 {
+            if let Err(wrong) = world.step() {
+                panic!("seed {seed}, step {step}: {wrong}");
+            }
+        }
+        (warm, killed) = (warm + world.warm, killed + world.killed);
+        std::fs::remove_file(&world.path).expect("goes");
+    }
+    assert!(warm > 10_000 && killed > 500, "{warm} found in files, {killed} killed in a turn");
+}
+
+/// What is in the file as it was when a process ended in order.
+fn filled(path: &Path, shape: Shape) -> Arc<Mutex<Server>> {
+    let dice = fastrand::Rng::with_seed(3);
+    let mut server =
+        Server { dice, store_id: 1, commits: Vec::new(), generation: 1, told: 0, replies: Vec::new() };
+    (0..200).for_each(|_| server.commit());
+    let server = Arc::new(Mutex::new(server));
+    let (cache, file, mut writer) = begun(opened(path, shape), &server);
+    server.lock().adopt(&cache, false);
+    for number in 0..CELLS {
+        let at = server.lock().position();
+        let truth = server.lock().truth(number, at);
+        if let Some((tid, record)) = truth {
+            cache.insert(&cell(number), &Revision { tid, end: None, record }, at, 1);
+        }
+        // More than a few do not wait.
+        writer.turn(file.queue.now(), false).expect("writes");
+    }
+    writer.turn(file.queue.now(), true).expect("writes");
+    server
+}
+
+fn found(opened: &Opened, server: &Server) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let cells: Vec<Cell> = (0..CELLS).map(cell).collect();
+    let cells: Vec<&Cell> = cells.iter().collect();
+    let found = runtime.block_on(opened.cache.find_in_file(&cells, server.position(), 0));
+    for (number, known) in found.iter().enumerate() {
+        if let Some(known) = known {
+            assert_eq!(Some((known.tid, known.record.clone())), server.truth(number as u64, server.position()));
+        }
+    }
+    found.iter().flatten().count()
+}
+
+#[test]
+fn a_file_that_was_damaged_has_less_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, shape) = (dir.path().join("a"), Shape { bytes: 8192 + 20 * 4096, chunk_bytes: 4096 });
+    let server = filled(&path, shape);
+    let whole = std::fs::read(&path).expect("reads");
+    let all = found(&opened(&path, shape), &server.lock());
+    assert!(all >= 20, "{all}");
+    let mut dice = fastrand::Rng::with_seed(5);
+    let mut fewer = 0;
+    for _ in 0..400 {
+        let mut damaged = whole.clone();
+        match dice.u8(0..3) {
+            0 => damaged.truncate(dice.usize(0..whole.len())),
+            1 => damaged[dice.usize(0..60_000)] ^= 1 << dice.u8(0..8),
+            _ => damaged[dice.usize(8192..60_000)..].iter_mut().take(3000).for_each(|byte| *byte = dice.u8(..)),
+        }
+        std::fs::write(&path, &damaged).expect("writes");
+        let file = OpenOptions::new().read(true).write(true).open(&path).expect("opens");
+        // A flipped bit may make it one that is refused.
+        if claim(&file, shape).is_ok() {
+            fewer += usize::from(found(&opened(&path, shape), &server.lock()) < all);
+            assert_eq!(std::fs::metadata(&path).expect("is there").len(), shape.bytes);
+        }
+    }
+    assert!(fewer > 200, "{fewer}");
+}
+
+#[test]
+fn what_ended_stays_ended_where_a_mark_was_damaged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, shape) = (dir.path().join("a"), Shape { bytes: 8192 + 20 * 4096, chunk_bytes: 4096 });
+    let server = filled(&path, shape);
+    let before = found(&opened(&path, shape), &server.lock());
+    let (cache, file, mut writer) = begun(opened(&path, shape), &server);
+    server.lock().generation = 0;
+    cache.is_of(Of { generation: 0, store_id: 1, timeline: 1 });
+    let tid = server.lock().position().next();
+    (0..CELLS).for_each(|number| server.lock().commits.push((tid, number, None)));
+    server.lock().told += CELLS as usize;
+    cache.invalidate(tid, &(0..CELLS).map(cell).collect::<Vec<_>>());
+    writer.turn(file.queue.now(), true).expect("writes");
+    let mut image = std::fs::read(&path).expect("reads");
+    let marks: Vec<usize> = (0..image.len() - 4).filter(|at| image[*at..at + 4] == DEAD).collect();
+    assert_eq!(marks.len(), before, "each of them is marked");
+    for bit in 0..32 {
+        marks.iter().for_each(|at| image[at + bit / 8] ^= 1 << (bit % 8));
+        std::fs::write(&path, &image).expect("writes");
+        assert_eq!(found(&opened(&path, shape), &server.lock()), 0, "bit {bit}");
+        marks.iter().for_each(|at| image[at + bit / 8] ^= 1 << (bit % 8));
+    }
+}
