@@ -34,6 +34,7 @@
 //! | | |
 //! |---|---|
 //! | connect, choose who I am, tune cache and time limits | [`Db::connect_with`], [`Options`], [`Token`], [`Tls`] |
+//! | start warm after a restart | [`Options::cache_dir`] |
 //! | store my own types, and change them later | [`Persistent`] and its derive, [`Ref`]; [`objects`] |
 //! | find objects by a property | `#[persistent(index)]`, `unique`: [`objects`], [`collections::IndexBy`], [`collections::UniqueBy`] |
 //! | keep maps, sets, queues, counters | [`collections`]; keys of my own: [`Key`] |
@@ -102,7 +103,7 @@
 //!   collections   counter, map, index, set, queue, list: parts that many write at once
 //!   typed         your types as objects: class, version, upgrade, references
 //!   tx            View (reads at a snapshot), Tx (a View that writes), run, pins
-//!   cache         revisions with the snapshots they are right for, kept right by the server's feed
+//!   cache         revisions with the snapshots they are right for, kept right by the server's feed; below them a file
 //!   credentials   who the client is, and how it knows the server
 //!   connect       the handle `Db`; reconnecting, resending under commit keys, waiting
 //!   watch         changes as they are told

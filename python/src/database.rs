@@ -31,6 +31,8 @@ struct Opened {
     role: String,
     name: Option<String>,
     cache_bytes: u64,
+    cache_dir: Option<PathBuf>,
+    cache_file_bytes: u64,
     changed_oids_max: usize,
     wait: bool,
     timeout_ms: u64,
@@ -73,6 +75,8 @@ impl Opened {
             .role(self.role.clone())
             .database(self.database.clone())
             .cache_bytes(self.cache_bytes)
+            .cache_dir(self.cache_dir.clone())
+            .cache_file_bytes(self.cache_file_bytes)
             .wait_for_server(self.wait)
             .request_timeout(Duration::from_millis(self.timeout_ms))
             .changed_oids_max(self.changed_oids_max)
@@ -179,8 +183,9 @@ impl Database {
 impl Database {
     /// Connects to the first of the servers that is there.
     #[new]
-    #[pyo3(signature = (servers, *, database="", role="", name=None, cache_bytes=67_108_864, changed_oids_max=1_000_000,
-                        wait=true, timeout_ms=30_000, token=None, token_file=None, ca=None, cert=None, key=None))]
+    #[pyo3(signature = (servers, *, database="", role="", name=None, cache_bytes=67_108_864, cache_dir=None,
+                        cache_file_bytes=268_435_456, changed_oids_max=1_000_000, wait=true, timeout_ms=30_000, token=None,
+                        token_file=None, ca=None, cert=None, key=None))]
     #[expect(clippy::too_many_arguments, reason = "they are Python's keywords")]
     fn new(
         py: Python<'_>,
@@ -189,6 +194,8 @@ impl Database {
         role: &str,
         name: Option<String>,
         cache_bytes: u64,
+        cache_dir: Option<PathBuf>,
+        cache_file_bytes: u64,
         changed_oids_max: usize,
         wait: bool,
         timeout_ms: u64,
@@ -204,15 +211,28 @@ impl Database {
         let (database, role) = (database.to_owned(), role.to_owned());
         let token = token.map(Token::new).or_else(|| token_file.map(Token::file));
         let tls = Tls::new().ca(ca).cert(cert).key(key).server_name(None);
-        let opened =
-            Opened { servers, database, role, name, cache_bytes, changed_oids_max, wait, timeout_ms, token, tls };
+        let opened = Opened {
+            servers,
+            database,
+            role,
+            name,
+            cache_bytes,
+            cache_dir,
+            cache_file_bytes,
+            changed_oids_max,
+            wait,
+            timeout_ms,
+            token,
+            tls,
+        };
         let shared = opened.connect(py)?;
         Ok(Database { opened, shared: Mutex::new(Some(shared)) })
     }
 
     /// The same database over another connection, for a worker of evolves.
     fn for_evolves(&self, py: Python<'_>) -> PyResult<Database> {
-        let opened = Opened { role: "evolve".to_owned(), name: None, ..self.opened.clone() };
+        // A worker looks at each object once: it would take a file and have no use for it.
+        let opened = Opened { role: "evolve".to_owned(), name: None, cache_dir: None, ..self.opened.clone() };
         let shared = opened.connect(py)?;
         Ok(Database { opened, shared: Mutex::new(Some(shared)) })
     }
@@ -231,7 +251,8 @@ impl Database {
                 let settled = tokio::time::timeout(FAREWELL, shared.pins.settle(&shared.db));
                 let _ = runtime::wait_for(py, settled);
             }
-            drop(shared);
+            // The cache's file is closed, which waits for the disk.
+            py.detach(|| drop(shared));
         }
         Ok(())
     }
@@ -284,10 +305,10 @@ impl Database {
         }
     }
 
-    /// Bytes held by the cache, hits, misses.
-    fn cache_stats(&self, py: Python<'_>) -> PyResult<(u64, u64, u64)> {
+    /// Bytes held by the cache in memory, hits, misses; bytes in use in its file, hits there.
+    fn cache_stats(&self, py: Python<'_>) -> PyResult<(u64, u64, u64, u64, u64)> {
         let stats = self.db(py)?.cache_stats();
-        Ok((stats.bytes, stats.hits, stats.misses))
+        Ok((stats.bytes, stats.hits, stats.misses, stats.file_bytes, stats.file_hits))
     }
 
     /// Bytes of the log, pinned snapshots, prepared drafts, sessions; databases of the server that this user has a role on.

@@ -51,7 +51,7 @@ def test_storages_of_a_process_share_a_connection(connect: Connect) -> None:
     hits = second._database.cache_stats()[1]
     assert DB(second).open().root()["a"]["b"] == 1
     assert second._database.cache_stats()[1] >= hits + 2
-    assert apart._database.cache_stats() == (0, 0, 0)
+    assert apart._database.cache_stats() == (0, 0, 0, 0, 0)
 
 
 def test_classes_versions_and_references_are_known_to_the_server(server: Server, connect: Connect) -> None:

@@ -27,6 +27,8 @@ Reader = Callable[[str], Any]
 #: Seconds: some thirty years. Above it no clock can tell when the time is over.
 _TIMEOUT_MAX = 1e9
 _SIZE_MAX = 1 << 62
+#: Of a file of the cache.
+_FILE_MIN, _FILE_MAX = 1 << 20, 32 << 30
 
 
 def boolean(text: str) -> bool:
@@ -47,6 +49,8 @@ def size(text: str) -> int:
 #: What a connection is opened with, as a URI says it.
 READERS: Mapping[str, Reader] = {
     "ca": str,
+    "cache_dir": str,
+    "cache_file_size": size,
     "cache_size": size,
     "cert": str,
     "client_label": str,
@@ -65,6 +69,8 @@ def native(
     role: str = "",
     client_label: str | None = None,
     cache_size: int = 64 << 20,
+    cache_dir: str | None = None,
+    cache_file_size: int = 256 << 20,
     wait: bool = True,
     wait_timeout: float = 30,
     token: str | None = None,
@@ -78,6 +84,8 @@ def native(
     if not 0 < wait_timeout <= _TIMEOUT_MAX:
         raise BadValue(f"wait_timeout is {wait_timeout!r}; give seconds, more than 0 and at most {_TIMEOUT_MAX:.0f}")
     check_size("cache_size", cache_size)
+    if not _FILE_MIN <= cache_file_size <= _FILE_MAX:
+        raise BadValue(f"cache_file_size is {cache_file_size}; give a number of bytes from {_FILE_MIN} to {_FILE_MAX}")
     addresses = [one for one in re.split(r"[\s,]+", address) if one] if isinstance(address, str) else list(address)
     return _zeolite.Database(
         addresses,
@@ -85,6 +93,8 @@ def native(
         role=role,
         name=client_label,
         cache_bytes=cache_size,
+        cache_dir=cache_dir,
+        cache_file_bytes=cache_file_size,
         wait=wait,
         timeout_ms=max(1, int(wait_timeout * 1000)),
         token=token,

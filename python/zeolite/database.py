@@ -43,8 +43,9 @@ def options_of(options: Callable[P, Any]) -> Callable[[Callable[..., R]], Callab
 @options_of(native)
 def connect(*address: Any, **options: Any) -> Database:
     """Connects to ``host:port``, or to the first of several. The options: ``database``, ``role``, ``token``, ``token_file``, ``ca``,
-    ``cert``, ``key``, ``cache_size`` in bytes, ``client_label``, ``wait`` and ``wait_timeout`` in seconds. A token and certificates that
-    are not said come from the environment or the credentials file (docs/security.md)."""
+    ``cert``, ``key``, ``cache_size`` in bytes, ``cache_dir`` with ``cache_file_size`` in bytes, ``client_label``, ``wait`` and
+    ``wait_timeout`` in seconds. A token and certificates that are not said come from the environment or the credentials file
+    (docs/security.md)."""
     check_options(options)
     return Database(native(*address, **options))
 

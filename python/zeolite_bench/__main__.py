@@ -29,10 +29,12 @@ SPEEDS = [
     ("cold", "cold loads, one by one", "/s", True, 2.5),
     ("prefetched", "cold loads, prefetched", "/s", True, 5),
     ("warm", "loads from the client's cache", "/s", True, 1),
+    ("again", "loads after a restart of the client", "/s", True, 1),
     ("hot", f"one counter and one tree, {speeds.HOT} processes", "/s", True, 3),
     ("hot conflicts", "conflicts of these, per 1,000 commits", "", False, None),
     ("import", "import of a Data.fs", "MB/s", True, 1),
-    ("memory", f"memory of a process, its cache of {speeds.FILLED >> 20} MiB full", "MB", False, 1),
+    ("memory", f"memory of a process, its cache of {speeds.FILLED >> 20} MiB full, in a file", "MB", False, 1),
+    ("in memory", "the same, in memory (ZEO's is in a file)", "MB", False, None),
 ]
 PAIN = [
     ("edits", "edits beside the evolve", ""),
@@ -123,7 +125,7 @@ def installed() -> list[Any]:
 
 
 def _speeds(side: Any, args: Any) -> dict[str, float]:
-    told = on_a_server(side, args, lambda served, _: speeds.measure(served, args.seconds))
+    told = on_a_server(side, args, lambda served, at: speeds.measure(served, at, args.seconds))
     empty = on_a_server(side, args, lambda served, at: speeds.measure_copies(served, at, args.megabytes))
     return {**told, **empty}
 

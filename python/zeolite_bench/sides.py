@@ -19,6 +19,8 @@ import ZODB
 
 #: Of each client, in bytes.
 CACHE = 64 << 20
+#: Of a Zeolite client whose cache is in a file, in memory above it.
+IN_MEMORY = 64 << 10
 #: Of each of ZODB's connections, in objects: what is measured must not end there.
 OBJECTS = 100_000
 #: How long a server may take to start.
@@ -158,24 +160,27 @@ def _postgres(program: str) -> str:
 SIDES: dict[str, Any] = {"zeolite": Zeolite, "zeo": Zeo, "relstorage": RelStorage}
 
 
-def storage(side: str, address: Any, cache: int = CACHE) -> Any:
-    """A client's storage, its cache empty."""
+def storage(side: str, address: Any, cache: int = CACHE, kept_in: str | None = None) -> Any:
+    """A client's storage, its cache empty; or as it was left in a directory, where all keep it in files."""
     if side == Zeolite.name:
         from zeolite.zodb import Storage
 
+        if kept_in:
+            return Storage(address, cache_size=IN_MEMORY, cache_dir=kept_in, cache_file_size=cache)
         return Storage(address, cache_size=cache)
     if side == RelStorage.name:
         from relstorage.adapters.postgresql import PostgreSQLAdapter
         from relstorage.options import Options
         from relstorage.storage import RelStorage as Client
 
-        options = Options(cache_local_mb=cache / (1 << 20), driver="psycopg2")
+        options = Options(cache_local_mb=cache / (1 << 20), cache_local_dir=kept_in, driver="psycopg2")
         return Client(PostgreSQLAdapter(dsn=address, options=options), options=options)
     from ZEO.ClientStorage import ClientStorage
 
-    return ClientStorage(address, cache_size=cache, wait=True, wait_timeout=30)
+    kept = {"client": "bench", "var": kept_in} if kept_in else {}
+    return ClientStorage(address, cache_size=cache, wait=True, wait_timeout=30, **kept)
 
 
-def database(side: str, address: Any, cache: int = CACHE) -> Any:
+def database(side: str, address: Any, cache: int = CACHE, kept_in: str | None = None) -> Any:
     """ZODB on it."""
-    return ZODB.DB(storage(side, address, cache), cache_size=OBJECTS)
+    return ZODB.DB(storage(side, address, cache, kept_in), cache_size=OBJECTS)

@@ -95,6 +95,23 @@ def loads(db: Any, start: Any, stop: Any, number: int, prefetched: bool) -> tupl
     return rates[0], rates[1]
 
 
+def again(db: Any, start: Any, stop: Any, number: int, served: tuple[str, Any], directory: str) -> float:
+    """All of the many by a client that was closed and is opened again, its cache kept in files: objects a second."""
+    start()
+    rate = 0.0
+    for _ in ("first", "again"):
+        kept = database(*served, kept_in=directory)
+        connection = kept.open()
+        oids = [thing._p_oid for thing in connection.root()["many"]]
+        began = time.monotonic()
+        for oid in oids:
+            connection.get(oid).count
+        rate = len(oids) / (time.monotonic() - began)
+        connection.close()
+        kept.close()
+    return rate
+
+
 def hot(db: Any, start: Any, stop: Any, number: int, seconds: float) -> tuple[int, int]:
     """A counter and one tree for all; commits and conflicts."""
     connection = db.open()
@@ -152,10 +169,11 @@ def imported(served: tuple[str, Any], directory: str, megabytes: int) -> float:
     return size / 1e6 / took
 
 
-def memory(db: Any, start: Any, stop: Any, number: int, address: Any, side: str) -> float:
-    """What a process takes more that has loaded all of an import, with a full cache and hardly an object: MB."""
+def memory(db: Any, start: Any, stop: Any, number: int, served: tuple[str, Any], directory: str | None) -> float:
+    """What a process takes more that has loaded all of an import, with a full cache (in files, or where the side has it) and hardly an
+    object: MB."""
     start()
-    small = database(side, address, FILLED)
+    small = database(*served, FILLED, directory)
     connection, before = small.open(), _resident()
     for part in list(connection.root()):
         for thing in connection.root()[part]:
@@ -176,10 +194,16 @@ def _resident() -> float:
 def measure_copies(served: tuple[str, Any], directory: str, megabytes: int) -> dict[str, float]:
     """What wants an empty database."""
     speed = imported(served, directory, megabytes)
-    return {"import": speed, "memory": together(served, 1, memory, served[1], served[0])[0]}
+    kept = Path(directory) / "memory"
+    kept.mkdir()
+    return {
+        "import": speed,
+        "memory": together(served, 1, memory, served, str(kept))[0],
+        "in memory": together(served, 1, memory, served, None)[0],
+    }
 
 
-def measure(served: tuple[str, Any], seconds: float) -> dict[str, float]:
+def measure(served: tuple[str, Any], directory: str, seconds: float) -> dict[str, float]:
     """One round on one server: everything but the import, which wants an empty one."""
     db = database(*served)
     fill(db)
@@ -188,6 +212,9 @@ def measure(served: tuple[str, Any], seconds: float) -> dict[str, float]:
     large = together(served, 1, large_commits, seconds)[0]
     cold, warm = together(served, 1, loads, False)[0]
     prefetched, _ = together(served, 1, loads, True)[0]
+    kept = Path(directory) / "again"
+    kept.mkdir()
+    restarted = together(served, 1, again, served, str(kept))[0]
     spot = together(served, HOT, hot, seconds)
     done = sum(commits for commits, _ in spot)
     _check_hot(db, done)
@@ -199,6 +226,7 @@ def measure(served: tuple[str, Any], seconds: float) -> dict[str, float]:
         "cold": cold,
         "prefetched": prefetched,
         "warm": warm,
+        "again": restarted,
         "hot": done / seconds,
         "hot conflicts": sum(conflicts for _, conflicts in spot) * 1e3 / max(1, done),
     }

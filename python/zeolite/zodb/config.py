@@ -21,6 +21,8 @@ class Section(BaseConfig):
             name=section.name,
             client_label=section.client_label,
             cache_size=section.cache_size,
+            cache_dir=section.cache_dir,
+            cache_file_size=section.cache_file_size,
             wait=section.wait,
             wait_timeout=section.wait_timeout,
             read_only=section.read_only,

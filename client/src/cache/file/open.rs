@@ -159,6 +159,7 @@ impl CacheFile {
             if sequence > scanned.sequence {
                 (scanned.chunk, scanned.sequence) = (chunk, sequence);
             }
+            // What nothing is said of is emptied by the first session, since it cannot resume.
             if sequence < header.first || header.position == Tid::NONE {
                 continue;
             }
@@ -173,10 +174,6 @@ impl CacheFile {
             }
             self.used[chunk].store(at, Ordering::Relaxed);
             self.end_chunk(&bytes[at as usize..], from + at)?;
-        }
-        if header.position == Tid::NONE {
-            // Whatever there is never counts, also when a position is written later.
-            scanned.header.first = scanned.sequence + 1;
         }
         Ok(scanned)
     }

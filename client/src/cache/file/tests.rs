@@ -16,6 +16,7 @@ use crate::cache::{Cache, Opened};
 use crate::revision::Revision;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ struct Server {
     store_id: u64,
     /// Each commit writes one cell; none: it is deleted.
     commits: Vec<(Tid, u64, Option<Bytes>)>,
+    /// Another store, which may take the address over.
+    other: Option<(u64, Vec<(Tid, u64, Option<Bytes>)>)>,
     generation: u64,
     /// So many commits the client has been told.
     told: usize,
@@ -84,6 +87,16 @@ impl Server {
         let record = format!("{} {number} {};", self.store_id, tid.0).repeat(times);
         let deleted = self.dice.u8(0..10) == 0;
         self.commits.push((tid, number, (!deleted).then(|| record.into())));
+    }
+
+    /// Another store answers: a new one, with lower tids and the same cells, or the one before.
+    fn switch(&mut self) {
+        let other = self.other.take().filter(|_| self.dice.u8(0..4) > 0);
+        let (store_id, commits) = other.unwrap_or((self.store_id + 1000, Vec::new()));
+        let before = (std::mem::replace(&mut self.store_id, store_id), std::mem::replace(&mut self.commits, commits));
+        self.other = Some(before);
+        (0..30).for_each(|_| self.commit());
+        self.generation += 1;
     }
 
     fn snapshot(&mut self) -> Tid {
@@ -175,6 +188,7 @@ impl World {
             dice: dice.fork(),
             store_id: 1,
             commits: Vec::new(),
+            other: None,
             generation: 1,
             told: 0,
             replies: Vec::new(),
@@ -183,6 +197,7 @@ impl World {
         let server = Arc::new(Mutex::new(server));
         let (cache, file, writer) = begun(opened(&path, shape), &server);
         server.lock().adopt(&cache, false);
+        *file.trial.synced.lock() = std::fs::read(&path).expect("it is there");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut world =
             World { dice, path, shape, server, cache, file, writer, runtime, warm: 0, killed: 0 };
@@ -194,11 +209,14 @@ impl World {
     fn meddle(&mut self) {
         let (server, cache, mut dice) = (self.server.clone(), Arc::downgrade(&self.cache), self.dice.fork());
         let before = move || {
-            if dice.u8(0..60) == 0 {
+            if dice.u8(0..30) == 0 {
                 return Err(io::Error::other("killed"));
             }
             if let Some(cache) = cache.upgrade() {
-                (0..dice.u8(0..4)).for_each(|_| server.lock().step(&cache));
+                (0..dice.u8(0..12)).for_each(|_| server.lock().step(&cache));
+                if dice.u8(0..60) == 0 {
+                    server.lock().adopt(&cache, false);
+                }
             }
             Ok(())
         };
@@ -216,7 +234,7 @@ impl World {
     fn restart(&mut self) {
         let mut image = std::fs::read(&self.path).expect("it is there");
         let synced = self.file.trial.synced.lock().clone();
-        if self.dice.bool() && !synced.is_empty() {
+        if self.dice.bool() {
             let lost = self.dice.u8(1..10);
             for (now, then) in image.chunks_mut(SECTOR).zip(synced.chunks(SECTOR)) {
                 if self.dice.u8(0..10) < lost {
@@ -232,11 +250,8 @@ impl World {
         let kept = opened.kept;
         let mut server = self.server.lock();
         server.replies.clear();
-        if self.dice.u8(0..8) == 0 {
-            // Another one took the address over: with lower tids, and the same cells.
-            server.commits.clear();
-            server.store_id += 1;
-            (0..30).for_each(|_| server.commit());
+        if self.dice.u8(0..6) == 0 {
+            server.switch();
         }
         let resumes = kept.is_some_and(|kept| kept.store_id == server.store_id) && self.dice.u8(0..6) > 0;
         server.generation = u64::from(!resumes);
@@ -246,6 +261,7 @@ impl World {
         }
         drop(server);
         (self.cache, self.file, self.writer) = begun(opened, &self.server);
+        *self.file.trial.synced.lock() = image;
         self.server.lock().adopt(&self.cache, resumes);
         self.meddle();
     }
@@ -257,6 +273,13 @@ impl World {
             (number, at, server.generation, server.truth(number, at))
         };
         let cell = cell(number);
+        let hash = crate::cache::shard::hash(&cell);
+        let place = self.cache.shards.of(hash).lock().place(hash, generation);
+        if let Some(place) = place
+            && matches!(self.file.look(place, &cell, true), super::Looked::Bad)
+        {
+            return Err(format!("{cell} has a place, and there is nothing"));
+        }
         let known = match self.cache.find(&cell, at, generation) {
             Some(known) => Some(known),
             None => {
@@ -280,8 +303,12 @@ impl World {
             2..5 => self.turn(false),
             5 if self.dice.u8(0..6) == 0 => self.restart(),
             6 if self.dice.u8(0..20) == 0 => {
-                // The connection was lost, and what was missed is not told.
-                self.server.lock().adopt(&self.cache, false);
+                // The connection was lost, and what was missed is not told, or another store is there.
+                let mut server = self.server.lock();
+                if self.dice.bool() {
+                    server.switch();
+                }
+                server.adopt(&self.cache, false);
             }
             6..13 => self.server.lock().step(&self.cache),
             _ => return self.check(),
@@ -311,7 +338,7 @@ fn no_end_of_a_process_makes_its_file_answer_wrongly() {
 fn filled(path: &Path, shape: Shape) -> Arc<Mutex<Server>> {
     let dice = fastrand::Rng::with_seed(3);
     let mut server =
-        Server { dice, store_id: 1, commits: Vec::new(), generation: 1, told: 0, replies: Vec::new() };
+        Server { dice, store_id: 1, commits: Vec::new(), other: None, generation: 1, told: 0, replies: Vec::new() };
     (0..200).for_each(|_| server.commit());
     let server = Arc::new(Mutex::new(server));
     let (cache, file, mut writer) = begun(opened(path, shape), &server);
@@ -393,4 +420,110 @@ fn what_ended_stays_ended_where_a_mark_was_damaged() {
         assert_eq!(found(&opened(&path, shape), &server.lock()), 0, "bit {bit}");
         marks.iter().for_each(|at| image[at + bit / 8] ^= 1 << (bit % 8));
     }
+}
+
+/// What a damage hides is not live when the damage is gone: nobody could mark it meanwhile.
+#[test]
+fn what_was_not_read_once_is_never_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, shape) = (dir.path().join("a"), Shape { bytes: 8192 + 20 * 4096, chunk_bytes: 4096 });
+    let server = filled(&path, shape);
+    let mut image = std::fs::read(&path).expect("reads");
+    image[8192 + 16 + 40] ^= 1;
+    std::fs::write(&path, &image).expect("writes");
+    let fewer = found(&opened(&path, shape), &server.lock());
+    let mut healed = std::fs::read(&path).expect("reads");
+    healed[8192 + 16 + 40] ^= 1;
+    std::fs::write(&path, &healed).expect("writes");
+    assert_eq!(found(&opened(&path, shape), &server.lock()), fewer);
+}
+
+#[test]
+fn what_ends_while_it_is_read_is_not_found() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, shape) = (dir.path().join("a"), Shape { bytes: 8192 + 20 * 4096, chunk_bytes: 4096 });
+    let server = filled(&path, shape);
+    let (cache, file, _) = begun(opened(&path, shape), &server);
+    let mut read = 0;
+    for cell in (0..CELLS).map(cell) {
+        let hash = crate::cache::shard::hash(&cell);
+        let Some(place) = cache.shards.of(hash).lock().place(hash, 0) else { continue };
+        let looked = file.look(place, &cell, true);
+        assert!(matches!(looked, super::Looked::Found(..)), "{cell}: {looked:?}");
+        cache.invalidate(server.lock().position().next(), std::slice::from_ref(&cell));
+        assert_eq!(cache.take(&file, &cell, (hash, place), looked, 0), None, "{cell}");
+        assert_eq!(cache.peek(&cell, server.lock().position().next(), 0), None, "{cell}");
+        read += 1;
+    }
+    assert!(read >= 20, "{read}");
+}
+
+/// Of two cells with one tag the later one is in the file, and never taken for the other.
+#[test]
+fn two_cells_with_one_tag_are_told_apart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, shape) = (dir.path().join("a"), Shape { bytes: 8192 + 20 * 4096, chunk_bytes: 4096 });
+    let server = filled(&path, shape);
+    let (cache, file, mut writer) = begun(opened(&path, shape), &server);
+    let mut by_tag = BTreeMap::new();
+    // In a file as small as this there is one segment in each shard.
+    let tag = |hash: u64| ((hash >> 48) % 32, hash as u16);
+    let pair = (1000..).find_map(|oid| {
+        let cell = Cell::object(Oid(oid));
+        by_tag.insert(tag(crate::cache::shard::hash(&cell)), cell.clone()).map(|other| [other, cell])
+    });
+    let [first, second] = pair.expect("they are not endless");
+    let at = server.lock().position();
+    for (cell, text) in [(&first, "first"), (&second, "second")] {
+        cache.insert(cell, &Revision { tid: Tid(5), end: None, record: Some(text.into()) }, at, 0);
+        writer.turn(file.queue.now(), true).expect("writes");
+    }
+    let again = opened(&path, shape).cache;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    for cache in [&*cache, &again] {
+        let found = runtime.block_on(cache.find_in_file(&[&first, &second], at, 0));
+        assert_eq!(found[0], None);
+        assert_eq!(found[1].as_ref().and_then(|known| known.record.as_deref()), Some(&b"second"[..]));
+    }
+}
+
+/// Format 1: what is written today is the fixture, and the fixture is opened.
+#[test]
+fn the_fixture_of_format_1_is_what_is_written_and_is_read() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/client-cache-1.zeocache");
+    let dir = tempfile::tempdir().expect("a directory");
+    let cells = [(Cell::object(Oid(7)), Tid(100), "an object"), (Cell::entry(Oid(8), "a key"), Tid(101), "an entry")];
+    let gone = (Cell::object(Oid(9)), Tid(102), "ended at 103");
+    let (file, header) = super::open(dir.path(), "", 1 << 20).expect("opens").expect("is free");
+    let path = file.path().to_owned();
+    let opened = Cache::over_file(0, file, header).expect("is read");
+    let (file, scanned) = opened.writer.expect("there is a file");
+    let seen = || Seen { generation: 1, tid: Tid(110), timeline: 0 };
+    let mut writer = Writer::new(file.clone(), opened.cache.shards.clone(), &scanned, Box::new(seen));
+    opened.cache.reset(1, Tid(90));
+    opened.cache.is_of(Of { generation: 1, store_id: 0x0123_4567_89ab_cdef, timeline: 77 });
+    for (cell, tid, text) in cells.iter().chain([&gone]) {
+        opened.cache.insert(cell, &Revision { tid: *tid, end: None, record: Some((*text).into()) }, Tid(102), 1);
+    }
+    writer.turn(file.queue.now(), false).expect("writes");
+    opened.cache.invalidate(Tid(103), std::slice::from_ref(&gone.0));
+    writer.turn(file.queue.now(), true).expect("writes");
+    let written = std::fs::read(&path).expect("reads");
+    let fixed = std::fs::read(fixture).expect("is there");
+    assert!(written[..fixed.len()] == fixed && written[fixed.len()..].iter().all(|byte| *byte == 0));
+
+    let other = tempfile::tempdir().expect("a directory");
+    std::fs::copy(fixture, other.path().join("main-1.zeocache")).expect("copies");
+    let (file, header) = super::open(other.path(), "main", 1 << 20).expect("opens").expect("is free");
+    let opened = Cache::over_file(0, file, header).expect("is read");
+    let kept = opened.kept.expect("can be gone on with");
+    assert_eq!((kept.store_id, kept.timeline, kept.position), (0x0123_4567_89ab_cdef, 77, Tid(110)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let all: Vec<&Cell> = cells.iter().map(|(cell, ..)| cell).chain([&gone.0]).collect();
+    let found = runtime.block_on(opened.cache.find_in_file(&all, Tid(110), 0));
+    for ((_, tid, text), known) in cells.iter().zip(&found) {
+        let known = known.as_ref().expect("it is there");
+        assert_eq!((known.tid, known.record.as_deref()), (*tid, Some(text.as_bytes())));
+    }
+    assert_eq!(found[2], None);
 }
