@@ -213,7 +213,9 @@ mod tests {
             }
             assert_eq!(places.len(), model.len());
         }
-        for (hash, place) in model.iter().map(|((segment, tag), place)| ((*segment as u64) << 16 | u64::from(*tag), place)) {
+        for (hash, place) in
+            model.iter().map(|((segment, tag), place)| ((*segment as u64) << 16 | u64::from(*tag), place))
+        {
             assert_eq!(places.find(hash), Some(*place));
         }
         places.clear();

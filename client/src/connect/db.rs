@@ -74,7 +74,9 @@ async fn opened(options: &Options) -> Result<Opened> {
     let (bytes, file_bytes, database) = (options.cache_bytes, options.cache_file_bytes, options.database.clone());
     let Some(dir) = options.cache_dir.clone() else { return Ok(Opened::in_memory(bytes)) };
     if !options.feed {
-        return Err(Error::invalid("a cache in a file is kept right by the feed; leave cache_dir out, or have the feed"));
+        return Err(Error::invalid(
+            "a cache in a file is kept right by the feed; leave cache_dir out, or have the feed",
+        ));
     }
     let open = tokio::task::spawn_blocking(move || Cache::open(bytes, &dir, &database, file_bytes)).await;
     let ended = |error| Error::invalid(format!("the runtime ended while the cache's file was opened: {error}"));

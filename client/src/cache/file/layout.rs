@@ -250,13 +250,7 @@ pub(super) fn decode_entry(bytes: &[u8], sequence: u64, place: u32) -> Option<En
         return None;
     }
     let (key, record) = bytes[ENTRY_HEADER_BYTES..].split_at_checked(u32_at(bytes, 12) as usize)?;
-    Some(Entry {
-        is_live: bytes[..4] == LIVE,
-        oid: Oid(u64_at(bytes, 16)),
-        key,
-        tid: Tid(u64_at(bytes, 24)),
-        record,
-    })
+    Some(Entry { is_live: bytes[..4] == LIVE, oid: Oid(u64_at(bytes, 16)), key, tid: Tid(u64_at(bytes, 24)), record })
 }
 
 impl Entry<'_> {

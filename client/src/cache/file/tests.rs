@@ -199,8 +199,7 @@ impl World {
         server.lock().adopt(&cache, false);
         *file.trial.synced.lock() = std::fs::read(&path).expect("it is there");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let mut world =
-            World { dice, path, shape, server, cache, file, writer, runtime, warm: 0, killed: 0 };
+        let mut world = World { dice, path, shape, server, cache, file, writer, runtime, warm: 0, killed: 0 };
         world.meddle();
         world
     }

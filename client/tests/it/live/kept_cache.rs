@@ -172,7 +172,8 @@ async fn what_is_no_cache_is_refused_and_left_as_it_is() {
     fs::remove_file(&file).expect("goes");
     refused(&world, kept(dir.path()).feed(false), "leave cache_dir out").await;
     refused(&world, kept(dir.path()).cache_file_bytes(1000), "cache_file_bytes is 1000").await;
-    refused(&world, kept(&file.join("below")), "").await;
+    fs::write(dir.path().join("plain"), "").expect("writes");
+    refused(&world, kept(&dir.path().join("plain/below")), "give another cache_dir").await;
     // What was begun and no more is made.
     fs::write(&file, []).expect("writes");
     assert_eq!(read_all(&world.db_with(kept(dir.path())).await).await.1, 50);
