@@ -28,6 +28,7 @@ use file::{CacheFile, Looked, Pending, Writer};
 pub(crate) use file::{Kept, Of, Seen};
 use shard::{Shards, hash};
 pub(crate) use slot::Known;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,18 +105,18 @@ impl Cache {
         }
     }
 
-    /// A cache over a file of this directory, with what it has; the error says what to do.
+    /// A cache over a file of this directory, with what it has, or without one, as the log says; an error is of the options.
     pub(crate) fn open(bytes_max: u64, dir: &Path, database: &str, file_bytes: u64) -> Result<Opened, String> {
-        let Some((file, header)) = file::open(dir, database, file_bytes)? else {
-            let dir = dir.display();
-            tracing::warn!(%dir, "all files of the cache are in use by other clients; this one goes without");
-            return Ok(Opened { cache: Cache::new(bytes_max), kept: None, held: Held::default(), writer: None });
-        };
-        Cache::over_file(bytes_max, file, header)
+        let Some((file, header)) = file::open(dir, database, file_bytes)? else { return Ok(Opened::in_memory(bytes_max)) };
+        let path = file.path().display().to_string();
+        Ok(Cache::over_file(bytes_max, file, header).unwrap_or_else(|error| {
+            tracing::warn!(%path, %error, "the file of the cache cannot be read; the client goes on with its memory");
+            Opened::in_memory(bytes_max)
+        }))
     }
 
     /// A cache over a file, with what it has.
-    fn over_file(bytes_max: u64, file: CacheFile, header: file::Header) -> Result<Opened, String> {
+    fn over_file(bytes_max: u64, file: CacheFile, header: file::Header) -> io::Result<Opened> {
         let file = Arc::new(file);
         let (cache, mut held) = (Cache::over(bytes_max, Some(file.clone())), Held::default());
         let scanned = file.scan(header, |cell, place| {
@@ -124,9 +125,6 @@ impl Cache {
             if let Some(before) = cache.shards.of(hash).lock().begin_with(hash, place) {
                 file.queue.dead(before);
             }
-        });
-        let scanned = scanned.map_err(|error| {
-            format!("{}: {error}; look after its disk, or give another cache_dir", file.path().display())
         })?;
         let kept = scanned.kept();
         if let Some(kept) = kept {
@@ -188,14 +186,16 @@ impl Cache {
     fn take(&self, file: &CacheFile, cell: &Cell, at: (u64, u32), looked: Looked, generation: u64) -> Option<Known> {
         let mut shard = self.shards.of(at.0).lock();
         match looked {
-            Looked::Found(tid, record) => shard.found(cell, at, (tid, record), generation),
+            Looked::Found(found) if file.is_there(&found, at.1) => {
+                shard.found(cell, at, (found.tid, found.record), generation)
+            }
             Looked::Bad => {
                 if shard.forget_place(at.0, at.1) {
                     file.queue.dead(at.1);
                 }
                 None
             }
-            Looked::Other | Looked::Waits => None,
+            Looked::Found(_) | Looked::Other | Looked::Waits => None,
         }
     }
 

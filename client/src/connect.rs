@@ -47,7 +47,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use zeolite_proto::interest::Held;
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Mode, Pressure, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Mode, Oid, Pressure, Tid};
 
 /// How often a request is sent again that was ahead of the server by a commit which the feed has told already.
 const AHEAD_TRIES_MAX: u32 = 100;
@@ -349,7 +349,8 @@ impl Core {
             // The feed may have told that before anybody asked for the cell: then it has not.
             self.changes.ended(generation, end, cell.oid);
         }
-        if keep {
+        // The server's own cells are in no feed: nobody would tell that they have ended.
+        if keep && cell.oid != Oid::SYSTEM {
             self.cache.insert(cell, revision, at, generation);
         }
     }

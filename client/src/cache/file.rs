@@ -55,7 +55,7 @@ pub(crate) struct CacheFile {
     path: PathBuf,
     shape: Shape,
     /// Of each chunk; 0: void.
-    sequences: Box<[AtomicU64]>,
+    salts: Box<[AtomicU64]>,
     /// Bytes in use, of each chunk.
     used: Box<[AtomicU64]>,
     pub(crate) queue: Queue,
@@ -67,13 +67,21 @@ pub(crate) struct CacheFile {
 /// What is at a place.
 #[derive(Debug)]
 pub(crate) enum Looked {
-    Found(Tid, Bytes),
+    Found(Found),
     /// Another cell, or a revision that has ended.
     Other,
     /// No whole entry.
     Bad,
     /// The system would have to read the disk.
     Waits,
+}
+
+/// A revision, and in which turn of its chunk it was read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) tid: Tid,
+    pub(crate) record: Bytes,
+    salt: u64,
 }
 
 impl CacheFile {
@@ -83,7 +91,7 @@ impl CacheFile {
             file,
             path,
             shape,
-            sequences: zeros(),
+            salts: zeros(),
             used: zeros(),
             queue: Queue::new(shape.bytes),
             is_off: AtomicBool::new(false),
@@ -96,6 +104,17 @@ impl CacheFile {
         #[cfg(test)]
         self.trial.before_write()?;
         self.file.write_all_at(bytes, at)
+    }
+
+    /// For another turn of a chunk.
+    fn new_salt(&self) -> io::Result<u64> {
+        #[cfg(test)]
+        if let Some(salt) = *self.trial.salt.lock() {
+            return Ok(salt);
+        }
+        let mut salt = [0; 8];
+        getrandom::fill(&mut salt).map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
+        Ok(u64::from_le_bytes(salt) | 1)
     }
 
     /// What was written is on the disk.
@@ -123,7 +142,7 @@ impl CacheFile {
     }
 
     fn read(&self, place: u32, cell: &Cell, is_patient: bool) -> io::Result<Looked> {
-        let (sequence, at) = (self.sequences[self.shape.chunk_of(place)].load(Ordering::Acquire), place_at(place));
+        let (salt, at) = (self.salt_at(place), place_at(place));
         let mut first = [0; READ_BYTES];
         let got = self.read_at(&mut first, at, is_patient)?;
         let short = if is_patient { Looked::Bad } else { Looked::Waits };
@@ -146,13 +165,23 @@ impl CacheFile {
             }
             &whole[..]
         };
-        Ok(match decode_entry(bytes, sequence, place) {
+        Ok(match decode_entry(bytes, salt, place) {
             Some(entry) if entry.is_live && entry.is_of(cell) => {
-                Looked::Found(entry.tid, Bytes::copy_from_slice(entry.record))
+                Looked::Found(Found { tid: entry.tid, record: Bytes::copy_from_slice(entry.record), salt })
             }
             Some(_) => Looked::Other,
             None => Looked::Bad,
         })
+    }
+
+    fn salt_at(&self, place: u32) -> u64 {
+        self.salts[self.shape.chunk_of(place)].load(Ordering::Acquire)
+    }
+
+    /// Whether the chunk is in the turn still in which this was read. Asked under the lock of the shard that has the place: a turn begins when all
+    /// places in it are forgotten, so a place that is known now is of the turn that is told now.
+    pub(crate) fn is_there(&self, found: &Found, place: u32) -> bool {
+        self.salt_at(place) == found.salt
     }
 
     /// How many bytes there are, up to as many as fit; of one who is not patient those that the system has in memory.

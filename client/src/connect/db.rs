@@ -93,9 +93,10 @@ impl Db {
     /// [`Options::wait_for_server`].
     pub async fn connect_with(url: impl Into<String>, options: Options) -> Result<Db> {
         let url = url_of(url.into(), &options.tls);
-        let deadline = Instant::now() + options.request_timeout;
         let waits = options.wait_for_server;
         let opened = opened(&options).await?;
+        // A large file on a slow disk takes its time, which is not the server's.
+        let deadline = Instant::now() + options.request_timeout;
         let no_thread = |error| Error::invalid(format!("the cache's file has no thread: {error}; leave cache_dir out"));
         let core = Arc::new(Core::new(url, options, opened).map_err(no_thread)?);
         let supervisor = tokio::spawn(supervise(core.clone())).abort_handle();

@@ -3,14 +3,15 @@
 //! ```text
 //!   0      header, written in turns: here ...
 //!   4096   ... and here; of two that are whole the one with the higher turn counts
-//!   8192   chunk 0 | chunk 1 | ...             each: its sequence, then entries up to the first that is none
+//!   8192   chunk 0 | chunk 1 | ...             each: its sequence and salt, then entries up to the first that is none
 //!
 //!   entry   mark 4 | crc 4 | record's length 4 | key's length 4 | oid 8 | tid 8 | key | record | up to a multiple of 8
 //! ```
 //!
-//! The checksum of an entry begins with its chunk's sequence and its own place. A chunk that is used again gets a higher sequence, so what its
-//! former turn has left behind is whole by chance only as long as its sequence is there, and never afterwards; and nothing is an entry
-//! because some record has the bytes of one. The mark alone is outside: it is what is written over when the revision has ended.
+//! The checksum of an entry begins with its chunk's salt and its own place. A chunk that is used again gets another salt, at random, so what its
+//! former turns have left behind is no entry of this one; and nothing is an entry because some record has the bytes of one. A sequence would
+//! not do: a loss of power may leave entries on the disk and not the chunk's header, and then the same sequence is used twice. The mark alone is
+//! outside: it is what is written over when the revision has ended.
 
 use bytes::Bytes;
 use crc32fast::Hasher;
@@ -31,7 +32,7 @@ const CHUNK: [u8; 4] = *b"chnk";
 const LIVE: [u8; 4] = *b"live";
 pub(super) const DEAD: [u8; 4] = *b"dead";
 
-const CHUNK_HEADER_BYTES: usize = 16;
+const CHUNK_HEADER_BYTES: usize = 24;
 pub(super) const ENTRY_HEADER_BYTES: usize = 32;
 /// Places are counted in these.
 const UNIT: u64 = 8;
@@ -144,8 +145,7 @@ impl Header {
         if bytes.iter().all(|byte| *byte == 0) {
             return Found::Nothing;
         }
-        let begun = bytes.len().min(MAGIC.len());
-        if bytes[..begun] != MAGIC[..begun] {
+        if !bytes.starts_with(&MAGIC) {
             return Found::Foreign;
         }
         if bytes.len() < HEADER_LENGTH {
@@ -172,27 +172,38 @@ impl Header {
     }
 }
 
+/// A turn of a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Turn {
+    /// Counts the turns of all chunks.
+    pub(super) sequence: u64,
+    /// Its own, at random; never 0.
+    pub(super) salt: u64,
+}
+
 /// The header of a chunk.
-pub(super) fn chunk_header(chunk: usize, sequence: u64) -> [u8; CHUNK_HEADER_BYTES] {
+pub(super) fn chunk_header(chunk: usize, turn: Turn) -> [u8; CHUNK_HEADER_BYTES] {
     let mut bytes = [0; CHUNK_HEADER_BYTES];
     bytes[..4].copy_from_slice(&CHUNK);
-    bytes[8..].copy_from_slice(&sequence.to_le_bytes());
-    let crc = chunk_crc(chunk, sequence);
+    bytes[8..16].copy_from_slice(&turn.sequence.to_le_bytes());
+    bytes[16..].copy_from_slice(&turn.salt.to_le_bytes());
+    let crc = chunk_crc(chunk, turn);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
-/// The sequence that a chunk's header says; none: it is void.
-pub(super) fn chunk_sequence(chunk: usize, bytes: &[u8]) -> Option<u64> {
+/// The turn that a chunk's header says; none: it is void.
+pub(super) fn chunk_turn(chunk: usize, bytes: &[u8]) -> Option<Turn> {
     let bytes = bytes.get(..CHUNK_HEADER_BYTES)?;
-    let sequence = u64_at(bytes, 8);
-    (bytes[..4] == CHUNK && u32_at(bytes, 4) == chunk_crc(chunk, sequence)).then_some(sequence)
+    let turn = Turn { sequence: u64_at(bytes, 8), salt: u64_at(bytes, 16) };
+    (bytes[..4] == CHUNK && u32_at(bytes, 4) == chunk_crc(chunk, turn)).then_some(turn)
 }
 
-fn chunk_crc(chunk: usize, sequence: u64) -> u32 {
+fn chunk_crc(chunk: usize, turn: Turn) -> u32 {
     let mut hasher = Hasher::new();
-    hasher.update(&(chunk as u64).to_le_bytes());
-    hasher.update(&sequence.to_le_bytes());
+    for number in [chunk as u64, turn.sequence, turn.salt] {
+        hasher.update(&number.to_le_bytes());
+    }
     hasher.finalize()
 }
 
@@ -202,7 +213,7 @@ pub(super) fn entry_bytes(cell: &Cell, record: &[u8]) -> u64 {
 }
 
 /// Puts an entry behind what is there.
-pub(super) fn encode_entry(to: &mut Vec<u8>, sequence: u64, place: u32, cell: &Cell, tid: Tid, record: &[u8]) {
+pub(super) fn encode_entry(to: &mut Vec<u8>, salt: u64, place: u32, cell: &Cell, tid: Tid, record: &[u8]) {
     let from = to.len();
     to.extend(LIVE);
     to.extend([0; 4]);
@@ -212,14 +223,14 @@ pub(super) fn encode_entry(to: &mut Vec<u8>, sequence: u64, place: u32, cell: &C
     to.extend(tid.0.to_le_bytes());
     to.extend_from_slice(&cell.key);
     to.extend_from_slice(record);
-    let crc = entry_crc(sequence, place, &to[from + 8..]);
+    let crc = entry_crc(salt, place, &to[from + 8..]);
     to[from + 4..from + 8].copy_from_slice(&crc.to_le_bytes());
     to.resize(from + (to.len() - from).next_multiple_of(UNIT as usize), 0);
 }
 
-fn entry_crc(sequence: u64, place: u32, body: &[u8]) -> u32 {
+fn entry_crc(salt: u64, place: u32, body: &[u8]) -> u32 {
     let mut hasher = Hasher::new();
-    hasher.update(&sequence.to_le_bytes());
+    hasher.update(&salt.to_le_bytes());
     hasher.update(&place.to_le_bytes());
     hasher.update(body);
     hasher.finalize()
@@ -243,10 +254,10 @@ pub(super) fn entry_length(bytes: &[u8]) -> Option<u64> {
 }
 
 /// The entry at the beginning of these bytes; none: there is none, or not all of it.
-pub(super) fn decode_entry(bytes: &[u8], sequence: u64, place: u32) -> Option<Entry<'_>> {
+pub(super) fn decode_entry(bytes: &[u8], salt: u64, place: u32) -> Option<Entry<'_>> {
     let length = usize::try_from(entry_length(bytes)?).ok()?;
     let bytes = bytes.get(..length)?;
-    if u32_at(bytes, 4) != entry_crc(sequence, place, &bytes[8..]) {
+    if u32_at(bytes, 4) != entry_crc(salt, place, &bytes[8..]) {
         return None;
     }
     let (key, record) = bytes[ENTRY_HEADER_BYTES..].split_at_checked(u32_at(bytes, 12) as usize)?;
@@ -304,7 +315,8 @@ mod tests {
         assert_eq!(Header::decode(b"PNG, or whatever it is"), Found::Foreign);
         assert_eq!((Header::decode(&[0; 500]), Header::decode(&[])), (Found::Nothing, Found::Nothing));
         for length in 1..HEADER_LENGTH {
-            assert_eq!(Header::decode(&bytes[..length]), Found::Torn, "{length} bytes of it");
+            let torn = if length < MAGIC.len() { Found::Foreign } else { Found::Torn };
+            assert_eq!(Header::decode(&bytes[..length]), torn, "{length} bytes of it");
         }
     }
 
@@ -336,8 +348,9 @@ mod tests {
             for chunk in [0, 1, shape.chunks() - 1] {
                 let places = shape.places(chunk);
                 assert_eq!((shape.chunk_of(places.start), shape.chunk_of(places.end - 1)), (chunk, chunk));
-                assert_eq!(chunk_sequence(chunk, &chunk_header(chunk, 77)), Some(77));
-                assert_eq!(chunk_sequence(chunk + 1, &chunk_header(chunk, 77)), None);
+                let turn = Turn { sequence: 77, salt: 5 };
+                assert_eq!(chunk_turn(chunk, &chunk_header(chunk, turn)), Some(turn));
+                assert_eq!(chunk_turn(chunk + 1, &chunk_header(chunk, turn)), None);
             }
         }
     }

@@ -1,23 +1,24 @@
 //! Owns the opening of the file: which one of a directory, whether it is one, and what is in it.
 //!
 //! Processes with one directory take a file each, the first whose lock is free: `main-1.zeocache`, `main-2.zeocache` and so on, named by the
-//! database. The lock is held by whoever has the file open, and goes with him however he ends. A file that is not a cache, or of another
-//! format, is refused; none is ever removed.
+//! database. The lock is held by whoever has the file open, and goes with him however he ends. A file that is not a cache, of another format, or
+//! not this user's alone is left as it is, and the next one taken; none is ever removed. A disk that fails costs the cache and not the start.
 //!
 //! ```text
 //!   chunk's sequence at least the header's first?   no: void
-//!   entry whole, and live?                          its place to its shard; the cell is one that the client may hold
+//!   entry whole, live, not newer than the position? its place to its shard; the cell is one that the client may hold
 //!   not whole?                                      the chunk ends here, and is made to
 //! ```
 
 use super::CacheFile;
 use super::layout::{
     BYTES_MAX, BYTES_MIN, CHUNKS_AT, ENTRY_HEADER_BYTES, FIRST_ENTRY, FORMAT, Found, HEADER_BYTES, Header, Shape,
-    chunk_sequence, decode_entry, place,
+    Turn, chunk_turn, decode_entry, place,
 };
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use rustix::fs::OFlags;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use zeolite_proto::{Cell, Tid};
@@ -50,46 +51,44 @@ impl Scanned {
     }
 }
 
-/// Opens a file of the directory for the clients of a database; none: they have all. An error says what to do.
+/// Opens a file of the directory for the clients of a database; none: there is none to be had, as the log says. An error is of the options, and says
+/// what to do.
 pub(crate) fn open(dir: &Path, database: &str, bytes: u64) -> Result<Option<(CacheFile, Header)>, String> {
     if !(BYTES_MIN..=BYTES_MAX).contains(&bytes) {
         return Err(format!("cache_file_bytes is {bytes}; give {BYTES_MIN} to {BYTES_MAX}, or leave cache_dir out"));
     }
-    let failed = |what: &Path, error: io::Error| {
-        let what = what.display();
-        format!("{what}: {error}; make it readable and writable for this user, give another cache_dir, or leave it out")
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, error))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        let dir = dir.display();
+        format!("{dir}: {error}; make it readable and writable for this user, give another cache_dir, or leave it out")
+    })?;
     let database = if database.is_empty() { "main" } else { database };
     let name: String = database.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let shape = Shape::of(bytes);
     for number in 1..=FILES_MAX {
         let path = dir.join(format!("{name}-{number}.zeocache"));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(0o600);
-        // A link that somebody else has put there would lead anywhere.
-        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-        let file = options.open(&path).map_err(|error| failed(&path, error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => continue,
-            Err(TryLockError::Error(error)) => return Err(failed(&path, error)),
-        }
-        let shape = Shape::of(bytes);
-        let header = claim(&file, shape).map_err(|refused| match refused {
-            Refused::Io(error) => failed(&path, error),
-            Refused::Is(what) => {
+        match one(&path, shape) {
+            Ok(Some((file, header))) => return Ok(Some((CacheFile::new(file, path, shape), header))),
+            Ok(None) => {}
+            Err(Refused::Is(what)) => {
                 let path = path.display();
-                format!("{path} is {what}; move it away, or give another cache_dir")
+                tracing::warn!(%path, "{what}: it is left as it is, and the next one is taken; move it away");
             }
-        })?;
-        return Ok(Some((CacheFile::new(file, path, shape), header)));
+            // Of the next one the same would be said.
+            Err(Refused::Io(error)) => {
+                let path = path.display();
+                tracing::warn!(%path, %error, "the file of the cache cannot be used; the client goes on with its memory");
+                return Ok(None);
+            }
+        }
     }
+    tracing::warn!(dir = %dir.display(), "all files of the cache are in use by other clients; this one goes without");
     Ok(None)
 }
 
 #[derive(Debug)]
 pub(super) enum Refused {
     Io(io::Error),
+    /// It is something that this client may not use.
     Is(String),
 }
 
@@ -99,26 +98,65 @@ impl From<io::Error> for Refused {
     }
 }
 
+/// Opens one file, locks it and takes it; none: another process has it.
+fn one(path: &Path, shape: Shape) -> Result<Option<(File, Header)>, Refused> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    // A link that somebody else has put there would lead anywhere; a pipe would wait.
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if is_of_others(&error) => return Err(Refused::Is(format!("not this user's file ({error})"))),
+        Err(error) => return Err(error.into()),
+    };
+    is_own(&file)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    let header = claim(&file, shape)?;
+    Ok(Some((file, header)))
+}
+
+fn is_of_others(error: &io::Error) -> bool {
+    let loops = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    loops || matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory)
+}
+
+/// What somebody else can write to is not read: records are what a program believes, and pickles are programs.
+fn is_own(file: &File) -> Result<(), Refused> {
+    let about = file.metadata()?;
+    if !about.is_file() || about.uid() != rustix::process::geteuid().as_raw() || about.nlink() != 1 {
+        return Err(Refused::Is("not a file of this user's alone".to_owned()));
+    }
+    if about.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 /// Its header; one that is new, of another size, or without a whole header is made anew.
 pub(super) fn claim(file: &File, shape: Shape) -> Result<Header, Refused> {
     let length = file.metadata()?.len();
-    let mut first = [0; HEADER_BYTES as usize];
-    let mut newest: Option<Header> = None;
+    let (mut newest, mut is_cache): (Option<Header>, bool) = (None, length == 0);
     for at in [0, HEADER_BYTES] {
-        let there = length.saturating_sub(at).min(HEADER_BYTES) as usize;
-        file.read_exact_at(&mut first[..there], at)?;
-        match Header::decode(&first[..there]) {
+        let mut there = vec![0; length.saturating_sub(at).min(HEADER_BYTES) as usize];
+        file.read_exact_at(&mut there, at)?;
+        match Header::decode(&there) {
             Found::Header(header) if newest.is_none_or(|newest| newest.turn < header.turn) => newest = Some(header),
-            Found::Header(_) | Found::Torn => {}
-            // The second header is written later.
-            Found::Nothing if at > 0 || length == 0 => {}
-            // Made, and no more, when its process or its machine ended.
-            Found::Nothing if length <= BYTES_MAX && is_zero(file, length)? => {}
-            Found::Nothing | Found::Foreign => return Err(Refused::Is("no cache of a Zeolite client".to_owned())),
             Found::Format(format) => {
                 return Err(Refused::Is(format!("a cache of format {format}, and this client knows format {FORMAT}")));
             }
+            // A loss of power may leave either of them out.
+            Found::Nothing | Found::Foreign => continue,
+            Found::Header(_) | Found::Torn => {}
         }
+        is_cache = true;
+    }
+    // Made, and no more, when its process or its machine ended.
+    if !is_cache && !(length <= BYTES_MAX && is_zero(file, length)?) {
+        return Err(Refused::Is("no cache of a Zeolite client".to_owned()));
     }
     if let Some(header) = newest.filter(|header| header.shape == shape) {
         file.set_len(shape.bytes)?;
@@ -155,7 +193,7 @@ impl CacheFile {
             let from = self.shape.chunk_at(chunk);
             // Most of a file that was never filled.
             self.file.read_exact_at(&mut bytes[..FIRST_ENTRY as usize], from)?;
-            let Some(sequence) = chunk_sequence(chunk, &bytes) else { continue };
+            let Some(Turn { sequence, salt }) = chunk_turn(chunk, &bytes) else { continue };
             if sequence > scanned.sequence {
                 (scanned.chunk, scanned.sequence) = (chunk, sequence);
             }
@@ -164,11 +202,16 @@ impl CacheFile {
                 continue;
             }
             self.file.read_exact_at(&mut bytes, from)?;
-            self.sequences[chunk].store(sequence, Ordering::Release);
+            self.salts[chunk].store(salt, Ordering::Release);
             let mut at = FIRST_ENTRY;
-            while let Some(entry) = decode_entry(&bytes[at as usize..], sequence, place(from + at)) {
-                if entry.is_live {
-                    each(entry.cell(), place(from + at));
+            while let Some(entry) = decode_entry(&bytes[at as usize..], salt, place(from + at)) {
+                let at_place = place(from + at);
+                match entry.is_live {
+                    // What is newer than the position may be of a life of the store that nobody goes on with: the server is asked about the
+                    // position alone.
+                    true if entry.tid > header.position => self.queue.dead(at_place),
+                    true => each(entry.cell(), at_place),
+                    false => {}
                 }
                 at = (at + entry.bytes()).min(self.shape.chunk_bytes);
             }

@@ -156,10 +156,10 @@ impl Queue {
         self.waiting.lock().take()
     }
 
-    /// The places to mark; none: nothing that is kept counts any more.
+    /// The places to mark; none: nothing that is kept counts any more, or the use of the file has ended and they are lost.
     pub(super) fn take_dead(&self) -> Option<Vec<u32>> {
         let mut waiting = self.waiting.lock();
-        (!waiting.empty).then(|| std::mem::take(&mut waiting.dead))
+        (!waiting.empty && !waiting.over).then(|| std::mem::take(&mut waiting.dead))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Owns the writer: the one who writes to the file, in turns. A thread of its own runs it; tests turn it by hand.
 //!
 //! ```text
-//!   chunk     | seq 71 | entry | entry | entry | next ...       | seq 8 | entry | dead | entry |
+//!   chunk     | turn 71 | entry | entry | entry | next ...       | turn 8 | entry | dead | entry |
 //!   a turn    empty? ─ mark what is dead ─ append, then tell places ─ (now and then) position
-//!   a chunk   all places in it forgotten ─ what waits is marked ─ higher sequence ─ entries
+//!   a chunk   all places in it forgotten ─ what waits is marked ─ another turn ─ entries
 //! ```
 //!
 //! A revision is asked for twice whether it is open still. *Before* it is written: the position in the file is not newer than what the
@@ -12,7 +12,7 @@
 //! between is marked at once.
 
 use super::CacheFile;
-use super::layout::{self, DEAD, Header, chunk_header, encode_entry, entry_bytes, place, place_at};
+use super::layout::{self, DEAD, Header, Turn, chunk_header, encode_entry, entry_bytes, place, place_at};
 use super::queue::{Batch, Of, Pending};
 use crate::cache::shard::Shards;
 use std::fmt;
@@ -43,9 +43,9 @@ pub(crate) struct Writer {
     shards: Arc<Shards>,
     seen: AskSeen,
     header: Header,
-    /// The chunk that is being filled, its sequence, and where the next entry goes.
+    /// The chunk that is being filled, its turn, and where the next entry goes.
     chunk: usize,
-    sequence: u64,
+    turn: Turn,
     at: u64,
     /// Entries that are not written yet, and of what.
     buffer: Vec<u8>,
@@ -66,7 +66,8 @@ impl Writer {
             seen,
             header: scanned.header,
             chunk: scanned.chunk,
-            sequence: scanned.sequence,
+            // Nothing is written in the turns of others.
+            turn: Turn { sequence: scanned.sequence, salt: 0 },
             at: 0,
             buffer: Vec::new(),
             unwritten: Vec::new(),
@@ -96,7 +97,10 @@ impl Writer {
                 due = Instant::now() + POSITION_EVERY;
             }
         }
-        self.file.is_off.store(true, Ordering::Release);
+        if self.file.is_off.swap(true, Ordering::AcqRel) {
+            // What a disk has not taken may look as if it had, until it is read from there: nobody is to go on with it.
+            let _ = self.file.file.set_len(0);
+        }
         // Whoever waits for this may take the file: its lock goes first. It goes for children too that were forked off meanwhile.
         let _ = self.file.file.unlock();
         self.file.queue.end();
@@ -119,7 +123,9 @@ impl Writer {
 
     /// Nothing counts that is there.
     fn empty(&mut self) -> io::Result<()> {
-        self.header = Header { first: self.sequence + 1, store_id: 0, timeline: 0, position: Tid::NONE, ..self.header };
+        self.header = Header { first: self.turn.sequence + 1, store_id: 0, timeline: 0, position: Tid::NONE, ..self.header };
+        // In both places: the older one would count where the newer one is damaged.
+        self.write_header()?;
         self.write_header()?;
         // Before anything of another store comes: with the old header it would be taken for this one's.
         self.file.sync()?;
@@ -146,7 +152,7 @@ impl Writer {
             self.next_chunk()?;
         }
         let place = place(self.at + self.buffer.len() as u64);
-        encode_entry(&mut self.buffer, self.sequence, place, cell, tid, record);
+        encode_entry(&mut self.buffer, self.turn.salt, place, cell, tid, record);
         self.unwritten.push((pending, place));
         Ok(())
     }
@@ -178,10 +184,10 @@ impl Writer {
         self.shards.all().for_each(|shard| shard.lock().vacate(&places));
         // What was taken out before is marked before something else is there.
         self.bury(self.file.queue.take_dead().unwrap_or_default())?;
-        self.sequence += 1;
-        self.file.sequences[self.chunk].store(self.sequence, Ordering::Release);
+        self.turn = Turn { sequence: self.turn.sequence + 1, salt: self.file.new_salt()? };
+        self.file.salts[self.chunk].store(self.turn.salt, Ordering::Release);
         self.file.used[self.chunk].store(0, Ordering::Relaxed);
-        self.file.write(&chunk_header(self.chunk, self.sequence), shape.chunk_at(self.chunk))?;
+        self.file.write(&chunk_header(self.chunk, self.turn), shape.chunk_at(self.chunk))?;
         self.at = shape.chunk_at(self.chunk) + layout::FIRST_ENTRY;
         Ok(())
     }

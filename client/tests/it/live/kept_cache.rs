@@ -153,23 +153,37 @@ async fn refused(world: &World, options: Options, says: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_cache_is_refused_and_left_as_it_is() {
+async fn what_is_not_this_users_cache_is_left_as_it_is_and_the_next_one_taken() {
     let (world, dir) = (World::start().await, tempfile::tempdir().expect("a directory"));
-    let file = dir.path().join("main-1.zeocache");
-    fs::write(&file, "somebody's letters").expect("writes");
-    refused(&world, kept(dir.path()), "is no cache of a Zeolite client; move it away").await;
-    assert_eq!(fs::read(&file).expect("reads"), b"somebody's letters");
+    put_all(&world.db().await, 1).await;
+    let file = |number: u8| dir.path().join(format!("main-{number}.zeocache"));
     let mut later = vec![0; 1 << 20];
     later[..12].copy_from_slice(b"zeocache\x02\0\0\0");
-    fs::write(&file, &later).expect("writes");
-    refused(&world, kept(dir.path()), "a cache of format 2, and this client knows format 1; move it away").await;
-    assert_eq!(fs::read(&file).expect("reads"), later);
-    let elsewhere = dir.path().join("main-2.zeocache");
-    fs::remove_file(&file).expect("goes");
-    std::os::unix::fs::symlink(&elsewhere, &file).expect("links");
-    refused(&world, kept(dir.path()), "give another cache_dir").await;
-    assert!(!elsewhere.exists());
-    fs::remove_file(&file).expect("goes");
+    let elsewhere = dir.path().join("elsewhere");
+    fs::write(file(1), "somebody's letters").expect("writes");
+    fs::write(file(2), &later).expect("writes");
+    std::os::unix::fs::symlink(&elsewhere, file(3)).expect("links");
+    fs::write(file(4), []).expect("writes");
+    fs::hard_link(file(4), dir.path().join("of two names")).expect("links");
+    fs::create_dir(file(5)).expect("makes");
+    fs::write(file(6), "z").expect("writes");
+    rustix::fs::mkfifoat(rustix::fs::CWD, file(7), 0o600.into()).expect("makes");
+    assert_eq!(read_all(&world.db_with(kept(dir.path())).await).await, (vec![1; 50], 50));
+    assert_eq!(read_all(&world.db_with(kept(dir.path())).await).await.1, 0, "from the eighth");
+    assert_eq!(fs::read(file(1)).expect("reads"), b"somebody's letters");
+    assert_eq!(fs::read(file(2)).expect("reads"), later);
+    assert!(!elsewhere.exists() && fs::metadata(file(4)).expect("is there").len() == 0);
+    assert_eq!(fs::read(file(6)).expect("reads"), b"z");
+    // One that was copied by somebody is nobody else's to read again.
+    fs::set_permissions(file(8), PermissionsExt::from_mode(0o644)).expect("sets");
+    assert_eq!(read_all(&world.db_with(kept(dir.path())).await).await.1, 0);
+    assert_eq!(fs::metadata(file(8)).expect("is there").permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_cannot_be_are_refused() {
+    let (world, dir) = (World::start().await, tempfile::tempdir().expect("a directory"));
+    let file = dir.path().join("main-1.zeocache");
     refused(&world, kept(dir.path()).feed(false), "leave cache_dir out").await;
     refused(&world, kept(dir.path()).cache_file_bytes(1000), "cache_file_bytes is 1000").await;
     fs::write(dir.path().join("plain"), "").expect("writes");
