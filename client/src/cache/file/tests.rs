@@ -484,7 +484,8 @@ fn a_file_that_a_reader_gave_up_is_not_said_to_be_right() {
     server.lock().generation = 0;
     cache.is_of(Of { generation: 0, store_id: 1, timeline: 1 });
     let batch = file.queue.now();
-    let (before, tid) = (server.lock().position(), server.lock().position().next());
+    let before = server.lock().position();
+    let tid = before.next();
     server.lock().commits.push((tid, 0, None));
     server.lock().told += 1;
     cache.invalidate(tid, &[cell(0)]);
@@ -540,12 +541,12 @@ fn what_a_loss_of_power_has_left_behind_the_end_is_no_entry() {
 #[test]
 fn what_was_read_in_an_earlier_turn_of_its_chunk_is_not_taken() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (path, shape) = (dir.path().join("a"), Shape { bytes: 8192 + 3 * 4096, chunk_bytes: 4096 });
+    let (path, shape) = (dir.path().join("a"), Shape { bytes: 8192 + 3 * 16384, chunk_bytes: 16384 });
     let server = filled(&path, shape);
     let (cache, file, mut writer) = begun(opened(&path, shape), &server);
     let (at, late) = (server.lock().position(), Cell::object(Oid(5000)));
     let mut keep = |cell: &Cell, tid: Tid, fill: u8| {
-        let record = Some(vec![fill; 3500].into());
+        let record = Some(vec![fill; 3300].into());
         cache.insert(cell, &Revision { tid, end: None, record }, tid, 0);
         writer.turn(file.queue.now(), false).expect("writes");
     };
@@ -554,11 +555,12 @@ fn what_was_read_in_an_earlier_turn_of_its_chunk_is_not_taken() {
     let place = cache.shards.of(hash).lock().place(hash, 0).expect("is there");
     let read = file.look(place, &late, true);
     let mut tid = at;
-    for turn in 0..3 {
+    // Three chunks of four.
+    for turn in 1..=12 {
         tid = tid.next();
         cache.invalidate(tid, std::slice::from_ref(&late));
         let other = Cell::object(Oid(6000 + turn));
-        keep(if turn == 2 { &late } else { &other }, tid, 2);
+        keep(if turn == 12 { &late } else { &other }, tid, 2);
     }
     assert_eq!(cache.shards.of(hash).lock().place(hash, 0), Some(place), "it is where it was");
     assert_eq!(cache.take(&file, &late, (hash, place), read, 0), None);

@@ -167,7 +167,8 @@ async fn what_is_not_this_users_cache_is_left_as_it_is_and_the_next_one_taken() 
     fs::hard_link(file(4), dir.path().join("of two names")).expect("links");
     fs::create_dir(file(5)).expect("makes");
     fs::write(file(6), "z").expect("writes");
-    rustix::fs::mkfifoat(rustix::fs::CWD, file(7), 0o600.into()).expect("makes");
+    let made = std::process::Command::new("mkfifo").arg(file(7)).status().expect("is there");
+    assert!(made.success());
     assert_eq!(read_all(&world.db_with(kept(dir.path())).await).await, (vec![1; 50], 50));
     assert_eq!(read_all(&world.db_with(kept(dir.path())).await).await.1, 0, "from the eighth");
     assert_eq!(fs::read(file(1)).expect("reads"), b"somebody's letters");
