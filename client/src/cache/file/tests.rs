@@ -51,14 +51,16 @@ impl Trial {
     }
 }
 
+type Commit = (Tid, u64, Option<Bytes>);
+
 /// The server, and what of it is on its way.
 struct Server {
     dice: fastrand::Rng,
     store_id: u64,
     /// Each commit writes one cell; none: it is deleted.
-    commits: Vec<(Tid, u64, Option<Bytes>)>,
+    commits: Vec<Commit>,
     /// Another store, which may take the address over.
-    other: Option<(u64, Vec<(Tid, u64, Option<Bytes>)>)>,
+    other: Option<(u64, Vec<Commit>)>,
     generation: u64,
     /// So many commits the client has been told.
     told: usize,

@@ -24,6 +24,8 @@ use zeolite_proto::Tid;
 
 /// The position is written this often: so much, at most, a client that was killed has to be told again.
 const POSITION_EVERY: Duration = Duration::from_secs(30);
+/// The first one is written sooner: until then nothing of the file can be used.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the client has been told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,22 +80,28 @@ impl Writer {
 
     /// Until the client is closed, or the file of no use.
     pub(crate) fn run(mut self) {
-        let mut due = Instant::now() + POSITION_EVERY;
+        let (mut last, mut done) = (Instant::now(), 0);
         loop {
+            let due = last + if self.header.position == Tid::NONE { FIRST_WITHIN } else { POSITION_EVERY };
             let batch = self.file.queue.next(due);
             if batch.over {
                 break;
             }
-            let (closes, is_time) = (batch.closing, Instant::now() >= due);
-            if let Err(error) = self.turn(batch, closes || is_time) {
+            let (closes, asked) = (batch.closing, batch.asked);
+            let with_position = closes || asked > done || Instant::now() >= due;
+            if let Err(error) = self.turn(batch, with_position) {
                 self.file.fail(&error);
                 break;
             }
             if closes {
                 break;
             }
-            if is_time {
-                due = Instant::now() + POSITION_EVERY;
+            if with_position {
+                last = Instant::now();
+            }
+            if asked > done {
+                done = asked;
+                self.file.queue.is_done(done);
             }
         }
         self.file.is_off.store(true, Ordering::Release);
