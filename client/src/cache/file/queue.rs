@@ -76,7 +76,7 @@ pub(super) struct Batch {
 
 impl Queue {
     pub(super) fn new(file_bytes: u64) -> Queue {
-        let pending_bytes_max = PENDING_BYTES.min(file_bytes / 16) as usize;
+        let pending_bytes_max = (file_bytes / 64).clamp(PENDING_BYTES / 64, PENDING_BYTES) as usize;
         Queue { waiting: Mutex::default(), changed: Condvar::new(), pending_bytes_max }
     }
 

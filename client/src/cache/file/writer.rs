@@ -27,6 +27,9 @@ const POSITION_EVERY: Duration = Duration::from_secs(30);
 /// The first one is written sooner: until then nothing of the file can be used.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
 
+/// As much is written at once.
+const BUFFER_BYTES: usize = 32 << 10;
+
 /// What the client has been told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
@@ -49,9 +52,9 @@ pub(crate) struct Writer {
     chunk: usize,
     sequence: u64,
     at: u64,
-    /// Entries that are not written yet, and of what.
+    /// Entries that are not written yet, and of each: hash, snapshot, generation, place.
     buffer: Vec<u8>,
-    unwritten: Vec<(Pending, u32)>,
+    unwritten: Vec<(u64, Tid, u64, u32)>,
 }
 
 impl fmt::Debug for Writer {
@@ -144,8 +147,8 @@ impl Writer {
 
     /// Keeps a revision, if it is open still.
     fn keep(&mut self, pending: Pending) -> io::Result<()> {
-        let Pending { ref cell, hash, tid, ref record, at, generation } = pending;
-        let bytes = entry_bytes(cell, record);
+        let Pending { cell, hash, tid, record, at, generation } = pending;
+        let bytes = entry_bytes(&cell, &record);
         if !self.file.shape.takes(bytes) || !self.shards.of(hash).lock().is_open(hash, at, generation) {
             return Ok(());
         }
@@ -154,9 +157,9 @@ impl Writer {
             self.next_chunk()?;
         }
         let place = place(self.at + self.buffer.len() as u64);
-        encode_entry(&mut self.buffer, self.sequence, place, cell, tid, record);
-        self.unwritten.push((pending, place));
-        Ok(())
+        encode_entry(&mut self.buffer, self.sequence, place, &cell, tid, &record);
+        self.unwritten.push((hash, at, generation, place));
+        if self.buffer.len() >= BUFFER_BYTES { self.write_out() } else { Ok(()) }
     }
 
     /// Writes the entries, and tells their places.
@@ -169,7 +172,7 @@ impl Writer {
         self.file.used[self.chunk].store(self.at - self.file.shape.chunk_at(self.chunk), Ordering::Relaxed);
         self.buffer.clear();
         let mut dead = Vec::new();
-        for (Pending { hash, at, generation, .. }, place) in self.unwritten.drain(..) {
+        for (hash, at, generation, place) in self.unwritten.drain(..) {
             match self.shards.of(hash).lock().set_place(hash, at, generation, place) {
                 Ok(before) => dead.extend(before),
                 Err(()) => dead.push(place),
