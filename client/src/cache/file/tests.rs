@@ -94,7 +94,8 @@ impl Server {
     /// Another store answers: a new one, with lower tids and the same cells, or the one before.
     fn switch(&mut self) {
         let other = self.other.take().filter(|_| self.dice.u8(0..4) > 0);
-        let (store_id, commits) = other.unwrap_or((self.store_id + 1000, Vec::new()));
+        // No two stores have one id.
+        let (store_id, commits) = other.unwrap_or_else(|| (self.dice.u64(1000..1 << 40), Vec::new()));
         let before = (std::mem::replace(&mut self.store_id, store_id), std::mem::replace(&mut self.commits, commits));
         self.other = Some(before);
         (0..30).for_each(|_| self.commit());
