@@ -252,7 +252,7 @@ impl World {
         let kept = opened.kept;
         let mut server = self.server.lock();
         server.replies.clear();
-        if self.dice.u8(0..6) == 0 {
+        if self.dice.u8(0..3) == 0 {
             server.switch();
         }
         let resumes = kept.is_some_and(|kept| kept.store_id == server.store_id) && self.dice.u8(0..6) > 0;
@@ -323,7 +323,7 @@ impl World {
 fn no_end_of_a_process_makes_its_file_answer_wrongly() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut warm, mut killed) = (0, 0);
-    for seed in 0..150 {
+    for seed in 0..400 {
         let mut world = World::new(seed, dir.path());
         for step in 0..1500 {
             if let Err(wrong) = world.step() {
