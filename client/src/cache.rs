@@ -237,6 +237,13 @@ impl Cache {
         }
     }
 
+    /// Waits until the file is as the next client is to find it.
+    pub(crate) fn write_out(&self) {
+        if let Some(file) = &self.file {
+            file.queue.write_out();
+        }
+    }
+
     /// Closes the file, as the next client will find it.
     pub(crate) fn close(&self) {
         if let Some(file) = &self.file {

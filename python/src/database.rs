@@ -251,8 +251,11 @@ impl Database {
                 let settled = tokio::time::timeout(FAREWELL, shared.pins.settle(&shared.db));
                 let _ = runtime::wait_for(py, settled);
             }
-            // The cache's file is closed, which waits for the disk.
-            py.detach(|| drop(shared));
+            // Snapshots that nobody has closed may outlive this handle, and the process end with them.
+            py.detach(|| {
+                shared.db.keep_cache();
+                drop(shared);
+            });
         }
         Ok(())
     }

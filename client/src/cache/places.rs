@@ -42,7 +42,7 @@ impl Slot {
     }
 
     fn place(self) -> u32 {
-        u32::from(self.0[1]) | u32::from(self.0[2]) << 16
+        u32::from(self.0[1]) | (u32::from(self.0[2]) << 16)
     }
 
     fn is_vacant(self) -> bool {
@@ -199,7 +199,7 @@ mod tests {
         let mut model: BTreeMap<(usize, u16), u32> = BTreeMap::new();
         for round in 0..60_000_u32 {
             // Few homes, so that they stand in each other's way, at the end of the table as well.
-            let hash = dice.u64(0..4) << 16 | dice.u64(0..3000) * 21 % 65_536;
+            let hash = (dice.u64(0..4) << 16) | (dice.u64(0..3000) * 21 % 65_536);
             let key = (places.segment(hash), tag(hash));
             match dice.u8(0..10) {
                 0..6 => assert_eq!(places.set(hash, round + 1), model.insert(key, round + 1)),
@@ -214,7 +214,7 @@ mod tests {
             assert_eq!(places.len(), model.len());
         }
         for (hash, place) in
-            model.iter().map(|((segment, tag), place)| ((*segment as u64) << 16 | u64::from(*tag), place))
+            model.iter().map(|((segment, tag), place)| (((*segment as u64) << 16) | u64::from(*tag), place))
         {
             assert_eq!(places.find(hash), Some(*place));
         }

@@ -218,6 +218,20 @@ impl Db {
         self.core().cache.stats()
     }
 
+    /// Waits until the file of the cache ([`Options::cache_dir`]) has all that it is to have, for one sync of the disk: where the program may end
+    /// before the last handle is dropped. Without that it is what it was within the last half minute, and the rest is told again.
+    ///
+    /// ```
+    /// # zeolite_testing::with_db(async |db| {
+    /// db.keep_cache();
+    /// # Ok(()) });
+    /// ```
+    pub fn keep_cache(&self) {
+        if self.core().here().is_ok() {
+            self.core().cache.write_out();
+        }
+    }
+
     /// The id of the store that was last behind the address: the same for everybody, and for the followers of its server. 0: nobody has
     /// answered yet.
     pub fn store_id(&self) -> u64 {

@@ -54,6 +54,9 @@ struct Waiting {
     /// Nothing that was kept counts any more.
     empty: bool,
     of: Option<Of>,
+    /// How often somebody has asked that all be written, and how often that has been done.
+    asked: u64,
+    done: u64,
     closing: bool,
     /// Nobody writes any more.
     over: bool,
@@ -66,13 +69,14 @@ pub(super) struct Batch {
     pub(super) dead: Vec<u32>,
     pub(super) pending: Vec<Pending>,
     pub(super) of: Option<Of>,
+    pub(super) asked: u64,
     pub(super) closing: bool,
     pub(super) over: bool,
 }
 
 impl Queue {
     pub(super) fn new(file_bytes: u64) -> Queue {
-        let pending_bytes_max = PENDING_BYTES.min(file_bytes / 16) as usize;
+        let pending_bytes_max = (file_bytes / 64).clamp(PENDING_BYTES / 64, PENDING_BYTES) as usize;
         Queue { waiting: Mutex::default(), changed: Condvar::new(), pending_bytes_max }
     }
 
@@ -115,6 +119,22 @@ impl Queue {
         self.waiting.lock().of = Some(of);
     }
 
+    /// Waits until all that waits now is written, and the position.
+    pub(crate) fn write_out(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.asked += 1;
+        let asked = waiting.asked;
+        self.changed.notify_all();
+        let until = Instant::now() + CLOSES_WITHIN;
+        while waiting.done < asked && !waiting.over && !self.changed.wait_until(&mut waiting, until).timed_out() {}
+    }
+
+    /// All is written that had been asked for so often.
+    pub(super) fn is_done(&self, asked: u64) {
+        self.waiting.lock().done = asked;
+        self.changed.notify_all();
+    }
+
     /// Lets the writer end, and waits for it: what is there then is found by the next one.
     pub(crate) fn close(&self) {
         let mut waiting = self.waiting.lock();
@@ -136,7 +156,7 @@ impl Queue {
         let mut soon = None;
         loop {
             let much = waiting.pending_bytes >= self.pending_bytes_max / PENDING_PART;
-            if much || waiting.empty || waiting.closing || waiting.over {
+            if much || waiting.empty || waiting.asked > waiting.done || waiting.closing || waiting.over {
                 break;
             }
             let until = match waiting.pending.is_empty() {
@@ -171,6 +191,7 @@ impl Waiting {
             dead: std::mem::take(&mut self.dead),
             pending: std::mem::take(&mut self.pending),
             of: self.of,
+            asked: self.asked,
             closing: self.closing,
             over: self.over,
         }

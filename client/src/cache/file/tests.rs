@@ -53,6 +53,8 @@ impl Trial {
     }
 }
 
+type Commit = (Tid, u64, Option<Bytes>);
+
 /// The server, and what of it is on its way.
 struct Server {
     dice: fastrand::Rng,
@@ -60,9 +62,9 @@ struct Server {
     /// The lives of the store, each with where it began.
     lives: Vec<(u64, Tid)>,
     /// Each commit writes one cell; none: it is deleted.
-    commits: Vec<(Tid, u64, Option<Bytes>)>,
+    commits: Vec<Commit>,
     /// Another store, which may take the address over.
-    other: Option<(u64, Vec<(u64, Tid)>, Vec<(Tid, u64, Option<Bytes>)>)>,
+    other: Option<(u64, Vec<(u64, Tid)>, Vec<Commit>)>,
     generation: u64,
     /// So many commits the client has been told.
     told: usize,
@@ -96,10 +98,12 @@ impl Server {
     /// Another store answers: a new one, with lower tids and the same cells, or the one before.
     fn switch(&mut self) {
         let other = self.other.take().filter(|_| self.dice.u8(0..4) > 0);
+        // No two stores have one id.
         let (store_id, lives, commits) =
-            other.unwrap_or((self.store_id + 1000, vec![(1, Tid::NONE)], Vec::new()));
+            other.unwrap_or_else(|| (self.dice.u64(1000..1 << 40), vec![(1, Tid::NONE)], Vec::new()));
         let lives = std::mem::replace(&mut self.lives, lives);
-        let before = (std::mem::replace(&mut self.store_id, store_id), lives, std::mem::replace(&mut self.commits, commits));
+        let commits = std::mem::replace(&mut self.commits, commits);
+        let before = (std::mem::replace(&mut self.store_id, store_id), lives, commits);
         self.other = Some(before);
         (0..30).for_each(|_| self.commit());
         self.generation += 1;
@@ -277,8 +281,8 @@ impl World {
         let mut server = self.server.lock();
         server.replies.clear();
         match self.dice.u8(0..6) {
-            0 => server.switch(),
-            1 => server.promote(),
+            0 | 1 => server.switch(),
+            2 | 3 => server.promote(),
             _ => {}
         }
         let resumes = kept.is_some_and(|kept| server.shares(&kept)) && self.dice.u8(0..6) > 0;
@@ -349,7 +353,7 @@ impl World {
 fn no_end_of_a_process_makes_its_file_answer_wrongly() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut warm, mut killed) = (0, 0);
-    for seed in 0..150 {
+    for seed in 0..400 {
         let mut world = World::new(seed, dir.path());
         for step in 0..1500 {
             if let Err(wrong) = world.step() {

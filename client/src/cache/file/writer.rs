@@ -24,6 +24,11 @@ use zeolite_proto::Tid;
 
 /// The position is written this often: so much, at most, a client that was killed has to be told again.
 const POSITION_EVERY: Duration = Duration::from_secs(30);
+/// The first one is written sooner: until then nothing of the file can be used.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
+/// As much is written at once.
+const BUFFER_BYTES: usize = 32 << 10;
 
 /// What the client has been told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,9 +52,9 @@ pub(crate) struct Writer {
     chunk: usize,
     turn: Turn,
     at: u64,
-    /// Entries that are not written yet, and of what.
+    /// Entries that are not written yet, and of each: hash, snapshot, generation, place.
     buffer: Vec<u8>,
-    unwritten: Vec<(Pending, u32)>,
+    unwritten: Vec<(u64, Tid, u64, u32)>,
 }
 
 impl fmt::Debug for Writer {
@@ -79,22 +84,28 @@ impl Writer {
 
     /// Until the client is closed, or the file of no use.
     pub(crate) fn run(mut self) {
-        let mut due = Instant::now() + POSITION_EVERY;
+        let (mut last, mut done) = (Instant::now(), 0);
         loop {
+            let due = last + if self.header.position == Tid::NONE { FIRST_WITHIN } else { POSITION_EVERY };
             let batch = self.file.queue.next(due);
             if batch.over {
                 break;
             }
-            let (closes, is_time) = (batch.closing, Instant::now() >= due);
-            if let Err(error) = self.turn(batch, closes || is_time) {
+            let (closes, asked) = (batch.closing, batch.asked);
+            let with_position = closes || asked > done || Instant::now() >= due;
+            if let Err(error) = self.turn(batch, with_position) {
                 self.file.fail(&error);
                 break;
             }
             if closes {
                 break;
             }
-            if is_time {
-                due = Instant::now() + POSITION_EVERY;
+            if with_position {
+                last = Instant::now();
+            }
+            if asked > done {
+                done = asked;
+                self.file.queue.is_done(done);
             }
         }
         if self.file.is_off.swap(true, Ordering::AcqRel) {
@@ -142,8 +153,8 @@ impl Writer {
 
     /// Keeps a revision, if it is open still.
     fn keep(&mut self, pending: Pending) -> io::Result<()> {
-        let Pending { ref cell, hash, tid, ref record, at, generation } = pending;
-        let bytes = entry_bytes(cell, record);
+        let Pending { cell, hash, tid, record, at, generation } = pending;
+        let bytes = entry_bytes(&cell, &record);
         if !self.file.shape.takes(bytes) || !self.shards.of(hash).lock().is_open(hash, at, generation) {
             return Ok(());
         }
@@ -152,9 +163,9 @@ impl Writer {
             self.next_chunk()?;
         }
         let place = place(self.at + self.buffer.len() as u64);
-        encode_entry(&mut self.buffer, self.turn.salt, place, cell, tid, record);
-        self.unwritten.push((pending, place));
-        Ok(())
+        encode_entry(&mut self.buffer, self.turn.salt, place, &cell, tid, &record);
+        self.unwritten.push((hash, at, generation, place));
+        if self.buffer.len() >= BUFFER_BYTES { self.write_out() } else { Ok(()) }
     }
 
     /// Writes the entries, and tells their places.
@@ -167,7 +178,7 @@ impl Writer {
         self.file.used[self.chunk].store(self.at - self.file.shape.chunk_at(self.chunk), Ordering::Relaxed);
         self.buffer.clear();
         let mut dead = Vec::new();
-        for (Pending { hash, at, generation, .. }, place) in self.unwritten.drain(..) {
+        for (hash, at, generation, place) in self.unwritten.drain(..) {
             match self.shards.of(hash).lock().set_place(hash, at, generation, place) {
                 Ok(before) => dead.extend(before),
                 Err(()) => dead.push(place),
