@@ -6,5 +6,5 @@ mod damaged;
 mod kept;
 mod restored;
 mod s3;
-mod scene;
+pub(crate) mod scene;
 mod scheduled;

@@ -96,13 +96,14 @@ impl Scene {
 }
 
 /// Bytes that do not compress.
-pub(super) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
-    let mut dice = fastrand::Rng::with_seed(seed);
-    (0..bytes).map(|_| dice.u8(..)).collect()
+pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    fastrand::Rng::with_seed(seed).fill(&mut noise);
+    noise
 }
 
 /// The whole log of a database, as it is there; up to a tid.
-pub(super) async fn log(db: &Db, to: Option<Tid>) -> Vec<LoggedTransaction> {
+pub(crate) async fn log(db: &Db, to: Option<Tid>) -> Vec<LoggedTransaction> {
     let pages = db.admin().log_left(None, to, None, true).await.expect("reads");
     let mut all = pages.collect().await.expect("reads");
     all.iter_mut().for_each(|transaction| transaction.packed_to = Tid::NONE);
