@@ -10,9 +10,20 @@ use std::process::{Child, Command, Stdio};
 /// nobody ends.
 pub(crate) fn program() -> Command {
     let mut command = ended_with_its_thread(FILE);
-    for variable in
-        ["SERVER", "DATABASE", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY", "FAILOVERS", "SEED", "OTHER_RELEASE"]
-    {
+    for variable in [
+        "SERVER",
+        "DATABASE",
+        "TOKEN",
+        "TOKEN_FILE",
+        "CA",
+        "CERT",
+        "KEY",
+        "FAILOVERS",
+        "SEED",
+        "OTHER_RELEASE",
+        "BLOB_MIB",
+        "BULK",
+    ] {
         command.env_remove(format!("ZEOLITE_{variable}"));
     }
     command.env("XDG_CONFIG_HOME", "/dev/null");
@@ -38,6 +49,13 @@ pub(crate) fn signal(child: &Child, name: &str) {
 pub(crate) fn signal_to(pid: u64, name: &str) -> bool {
     let mut kill = Command::new("kill");
     kill.args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status().expect("kill runs").success()
+}
+
+/// The most that a process has had in memory, so far; of one that has ended, nothing.
+pub(crate) fn most_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// Where a server says that it listens, as JSON, and its process: the line of the next one, if several print there.

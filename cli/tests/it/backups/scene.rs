@@ -111,7 +111,7 @@ pub(crate) async fn log(db: &Db, to: Option<Tid>) -> Vec<LoggedTransaction> {
 }
 
 /// All files below a directory.
-pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let (mut all, mut dirs) = (Vec::new(), vec![dir.to_owned()]);
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
