@@ -198,7 +198,10 @@ async fn the_command_line_of_one_release_asks_a_server_of_another() {
         }
         assert!(ask(&["get", &numbers[0].oid.to_string()]).contains(CLASS));
         ask(&["history", &numbers[0].oid.to_string()]);
-        second.run(0, &["--server", server, "check", "--warn", "free_percent=", "--crit", "free_percent="]);
+        // A busy machine is warned of.
+        let check = ["--json", "--server", server, "check", "--warn", "free_percent=", "--crit", "free_percent="];
+        let checked = second.command().args(check).output().expect("runs");
+        assert!(matches!(checked.status.code(), Some(0 | 1)), "{}{}", text(&checked.stdout), text(&checked.stderr));
         assert!(ask(&["mode", "read-only"]).contains("read-only"));
         ask(&["mode", "normal"]);
 

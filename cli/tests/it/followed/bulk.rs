@@ -1,8 +1,6 @@
 //! Bulk beside a follower that nobody waits for: it keeps up or is behind by a bounded amount, goes on where it was, and neither side keeps in
 //! memory what the other has not taken.
 
-#![expect(clippy::print_stdout, reason = "what was measured is said")]
-
 use super::copies::client;
 use super::fleet::{GUARD, Node};
 use crate::backups::scene::noise;
