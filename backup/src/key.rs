@@ -50,10 +50,12 @@ impl Key {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| Error::Key(format!("no randomness: {error}")))?;
         let wrong = |error: std::io::Error| {
-            Error::Key(format!(
-                "the key cannot be written to {}: {error}; name a file that is not there",
-                path.display()
-            ))
+            let helps = match error.kind() {
+                std::io::ErrorKind::AlreadyExists => "; name a file that is not there",
+                std::io::ErrorKind::NotFound => "; make its directory first",
+                _ => "",
+            };
+            Error::Key(format!("the key cannot be written to {}: {error}{helps}", path.display()))
         };
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut options = std::fs::OpenOptions::new();
@@ -64,7 +66,12 @@ impl Key {
     /// Reads the key of a file; one that others may read is refused.
     pub fn read(path: &Path) -> Result<Key> {
         let named = |why: &str| Error::Key(format!("the key file {}: {why}", path.display()));
-        let metadata = std::fs::metadata(path).map_err(|error| named(&error.to_string()))?;
+        let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                named("it is not there; name the one that the backups were made with, or make one (zeolite backup key)")
+            }
+            _ => named(&error.to_string()),
+        })?;
         if metadata.mode() & 0o077 != 0 {
             return Err(named("others may read it; chmod 600 it, and make a new key if they did"));
         }

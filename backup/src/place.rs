@@ -55,7 +55,7 @@ pub(crate) struct Found {
 impl Place {
     /// Opens a place to put backups into; a directory is made when it is missing.
     pub fn open(at: &str, reach: Reach) -> Result<Place> {
-        if url(at).is_none() {
+        if url(at)?.is_none() {
             no_data_directory(at)?;
             std::fs::create_dir_all(at).map_err(|error| failed(&format!("making {at}"), error))?;
         }
@@ -65,7 +65,7 @@ impl Place {
     /// Opens a place to put backups into while nobody looks: a directory has to be there. One that is missing is a disk that is not
     /// mounted, and would be made on another one.
     pub fn open_there(at: &str, reach: Reach) -> Result<Place> {
-        if url(at).is_none() {
+        if url(at)?.is_none() {
             no_data_directory(at)?;
             if !Path::new(at).is_dir() {
                 let why = "there is no such directory, and a schedule makes none: mount its disk, or make it (mkdir)";
@@ -77,10 +77,17 @@ impl Place {
 
     /// Opens a place that should be there.
     pub fn look(at: &str, reach: Reach) -> Result<Place> {
-        if let Some(url) = url(at) {
+        if let Some(url) = url(at)? {
             return bucket(at, url, reach);
         }
-        let dir = Path::new(at).canonicalize().map_err(|error| failed(&format!("looking at {at}"), error))?;
+        let dir = Path::new(at).canonicalize().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::Place {
+                what: format!("looking at {at}"),
+                why: "there is no such directory; name the one that backups were put into, or mount its disk"
+                    .to_owned(),
+            },
+            _ => failed(&format!("looking at {at}"), error),
+        })?;
         let store =
             LocalFileSystem::new_with_prefix(&dir).map_err(|error| failed(&format!("looking at {at}"), error))?;
         let (store, prefix) = (Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), Name::default());
@@ -227,6 +234,10 @@ fn failed(what: &str, error: impl std::error::Error) -> Error {
         }
         cause = next.source();
     }
+    // Where nobody has said who he is, the machine is asked as if it were one of AWS.
+    if why.contains("169.254.169.254") {
+        why.push_str("; if this is no machine of AWS, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+    }
     Error::Place { what: what.to_owned(), why }
 }
 
@@ -260,25 +271,41 @@ fn is_data_directory(dir: &Path) -> bool {
     dir.join("log").is_dir() && (dir.join("lock").exists() || dir.join("index.redb").exists())
 }
 
-/// The same, if it is a URL; none: it is a directory.
-fn url(at: &str) -> Option<&str> {
-    at.contains("://").then_some(at)
+/// The same, if it is a URL; none: it is a directory, or one is to be made.
+fn url(at: &str) -> Result<Option<&str>> {
+    let wrong = |why: &str| Err(Error::Usage(format!("{at:?} {why}; name a directory, or s3://BUCKET/PREFIX")));
+    if at.contains("://") {
+        return Ok(Some(at));
+    }
+    match at {
+        "" => wrong("is no place"),
+        _ if at.starts_with("s3:") => wrong("is neither a bucket nor meant for a directory"),
+        _ if Path::new(at).exists() && !Path::new(at).is_dir() => wrong("is no directory"),
+        _ => Ok(None),
+    }
 }
 
 #[cfg(feature = "s3")]
 fn bucket(at: &str, url: &str, reach: Reach) -> Result<Place> {
-    use object_store::ClientConfigKey;
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+    use object_store::{BackoffConfig, ClientConfigKey, RetryConfig};
     const REQUEST_WITHIN: &str = "5min";
     let Some(rest) = url.strip_prefix("s3://") else {
         return Err(Error::Usage(format!("{at} is no place that is known; name a directory, or s3://BUCKET/PREFIX")));
     };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(Error::Usage(format!("{at} names no bucket; write s3://BUCKET/PREFIX")));
+    }
     // reqwest takes the process's provider; one that is set already is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     // An object has to get through a slow line.
     let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+    // A store that is started anew is waited for: ten times, ever longer, which comes to some twenty seconds.
+    let backoff = BackoffConfig { base: 3.0, ..BackoffConfig::default() };
+    let retry = RetryConfig { backoff, ..RetryConfig::default() };
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_config(timeout, REQUEST_WITHIN);
+    builder = builder.with_retry(retry);
     if let Some(endpoint) = reach.endpoint {
         builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
     }

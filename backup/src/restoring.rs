@@ -52,7 +52,8 @@ pub fn choose(shelf: &Shelf, to: Option<Tid>) -> Result<Chosen> {
     let newest = good.clone().next().ok_or_else(|| {
         let damage: Vec<String> = shelf.chains.iter().filter_map(|chain| chain.broken.clone()).collect();
         let damage = if damage.is_empty() { String::new() } else { format!("; damaged: {}", damage.join("; ")) };
-        Error::Refused(format!("there is no whole backup of {} here{damage}", shelf.database))
+        Error::Refused(format!("there is no whole backup of {} here{damage}; `zeolite backup list` shows what there is, and --of takes another database's",
+            shelf.database))
     })?;
     let Some(to) = to else {
         return Ok(Chosen {

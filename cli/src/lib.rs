@@ -28,6 +28,7 @@ mod evolve;
 mod examples;
 mod exit;
 mod gate;
+mod helps;
 mod host;
 mod man;
 mod mode;

@@ -90,11 +90,15 @@ impl Out {
 
     /// The error that ends the program, with its causes.
     pub(crate) fn error(&self, error: &anyhow::Error) {
+        let mut told = format!("{error:#}");
+        if let Some(helps) = crate::helps::against(&told) {
+            told = format!("{told}; {helps}");
+        }
         if self.json {
-            let value = serde_json::json!({ "error": format!("{error:#}"), "exit_code": crate::exit::number(error) });
+            let value = serde_json::json!({ "error": told, "exit_code": crate::exit::number(error) });
             let _ = writeln!(std::io::stderr().lock(), "{value}");
         } else {
-            self.complain(tame::value(&format!("zeolite: {error:#}")));
+            self.complain(tame::value(&format!("zeolite: {told}")));
         }
     }
 

@@ -173,6 +173,7 @@ pub(crate) fn problems(settings: &Settings) -> Vec<String> {
     let mut problems = settings.check().err().unwrap_or_default();
     problems.extend(keep_of(settings).err());
     problems.extend(apart(settings).err());
+    problems.extend(followed(settings).err());
     if settings.backup.is_on() {
         problems.extend(place(&settings.backup).err().map(|error| format!("backup.to: {error:#}")));
     }
@@ -194,6 +195,12 @@ fn apart(settings: &Settings) -> Result<(), String> {
             dir.display()
         )),
     }
+}
+
+/// A name that is none would be waited for.
+fn followed(settings: &Settings) -> Result<(), String> {
+    let mut wrong = settings.follow.addresses().filter_map(|at| crate::server::address(at).err());
+    wrong.next().map_or(Ok(()), |wrong| Err(format!("follow.primary: {wrong}")))
 }
 
 /// Where scheduled backups go.

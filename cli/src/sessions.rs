@@ -14,6 +14,7 @@ pub(crate) enum SessionsCommand {
     /// End one; its client comes again by itself, unless its user was removed (`zeolite user`)
     Cut {
         /// Its number, as listed
+        #[arg(value_parser = number)]
         id: u64,
     },
 }
@@ -51,4 +52,8 @@ fn list(out: &Out, all: &[SessionInfo]) -> Result<()> {
     }
     out.table(&table);
     Ok(())
+}
+
+fn number(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "write the number that `zeolite sessions list` shows")
 }

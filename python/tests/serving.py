@@ -11,6 +11,9 @@ from pathlib import Path
 #: Where the program was built; ``./test`` says it.
 PROGRAM = os.environ.get("ZEOLITE_PROGRAM") or str(Path(__file__).parents[2] / "target/debug/zeolite")
 
+#: How it is started: the system ends it with the test's process, also when that is killed.
+STARTED = ("setpriv", "--pdeathsig", "KILL", PROGRAM)
+
 #: Pack takes everything that it may: the tests pack what they wrote a moment ago.
 SETTINGS = ("engine.history_min_s=0", "engine.pin_grace_s=0")
 
@@ -27,7 +30,7 @@ class Server:
         data = self.directory / "data"
         options = [option for setting in (*SETTINGS, *self.settings) for option in ("--set", setting)]
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--data", str(data), "--listen", f"127.0.0.1:{port}", "--log", "warn", *options],
+            [*STARTED, "serve", "--data", str(data), "--listen", f"127.0.0.1:{port}", "--log", "warn", *options],
             stdout=subprocess.PIPE,
             stderr=open(self.directory / "server.log", "ab"),
             text=True,

@@ -20,6 +20,7 @@ from ZODB.blob import Blob
 
 from zeolite import evolve
 from zeolite.errors import Gated
+from zeolite.evolve.__main__ import main
 from zeolite.zodb import Storage
 
 DOCS = 300
@@ -308,6 +309,7 @@ def test_an_attribute_is_taken_back_and_the_gate_refuses_old_code(server: Server
 import cms, transaction
 from ZODB import DB
 from zeolite.errors import Gated
+from zeolite.evolve.__main__ import main
 from zeolite.zodb import Storage
 connection = DB(Storage({server.address!r}, server_sync=True)).open()
 connection.root()["docs"][3].views += 1
@@ -380,3 +382,31 @@ def test_the_class_of_a_step_is_imported_by_it(uri: str, tmp_path: Path) -> None
     done = tried("alone")
     assert done.returncode == 0 and str(DOCS) in done.stdout, done.stderr
     assert "nowhere" in tried("lost").stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("run", "--set rate_max=20"),
+        ("run", "--gate"),
+        ("undo", "--set rate_max=20"),
+        ("undo", "--plan"),
+        ("undo", "--tasks 2"),
+        ("plan", "--tasks 2"),
+        ("run", "--limit 10"),
+        ("try", "--gate"),
+        ("try", "--limit 0"),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused(what: str, options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main([what, "migrations:lower", "zeolite://127.0.0.1:1/", "lower", *options.split()])
+    assert refused.value.code == 2 and options.split()[0] in capsys.readouterr().err
+
+
+def test_settings_of_a_job_that_was_planned_before_are_told_to_change_nothing(uri: str) -> None:
+    command = [sys.executable, "-m", "zeolite.evolve", "run", "migrations:lower", uri, "lower", "--plan", "--set", "rate_max=100000"]
+    environment = {**os.environ, "CMS_RELEASE": "2", "PYTHONPATH": str(Path(__file__).parent)}
+    for told in ("", "change nothing now"):
+        done = subprocess.run(command, env=environment, cwd=Path(__file__).parent, capture_output=True, text=True)
+        assert done.returncode == 0 and told in done.stderr and ("planned before" in done.stderr) == bool(told), done.stderr

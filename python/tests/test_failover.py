@@ -17,7 +17,7 @@ import pytest
 import transaction
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
-from serving import PROGRAM, Server
+from serving import PROGRAM, STARTED, Server
 from transaction.interfaces import TransientError
 from ZODB import DB
 
@@ -41,7 +41,7 @@ class Follower(Server):
     def _start(self, port: int) -> None:
         options = [option for setting in self.settings for option in ("--set", setting)]
         self.process = subprocess.Popen(
-            [PROGRAM, "follow", ",".join(self.others), "--data", str(self.directory / "copy"), "--listen", f"127.0.0.1:{port}", *options],
+            [*STARTED, "follow", ",".join(self.others), "--data", str(self.directory / "copy"), "--listen", f"127.0.0.1:{port}", *options],
             stdout=subprocess.PIPE,
             stderr=open(self.directory / "follower.log", "ab"),
             text=True,

@@ -19,6 +19,7 @@ from serving import PROGRAM, Server
 from transaction.interfaces import TransientError
 from ZODB import DB
 from ZODB.Connection import TransactionMetaData
+from ZODB.DemoStorage import DemoStorage
 from ZODB.tests.StorageTestBase import zodb_pickle
 from ZODB.POSException import ConflictError, POSKeyError, ReadConflictError, ReadOnlyError, UndoError, Unsupported
 from ZODB.utils import p64, z64
@@ -372,3 +373,20 @@ def test_a_transaction_that_is_copied_undoes_nothing(server: Server) -> None:
         storage.undo(storage.undoLog()[0]["id"], copied)
     storage.tpc_abort(copied)
     database.close()
+
+
+def test_a_demo_over_it_writes_elsewhere(connect: Connect) -> None:
+    db = DB(connect())
+    with db.transaction() as connection:
+        connection.root()["tree"] = OOBTree({1: 2})
+    demo = DB(DemoStorage(base=connect()))
+    with demo.transaction() as connection:
+        connection.root()["tree"][3] = 4
+        connection.root()["of the demo"] = 1
+    with demo.transaction() as connection:
+        connection.root()["tree"][5] = 6
+        assert dict(connection.root()["tree"]) == {1: 2, 3: 4, 5: 6}
+    demo.close()
+    with db.transaction() as connection:
+        assert dict(connection.root()["tree"]) == {1: 2} and "of the demo" not in connection.root()
+    db.close()

@@ -10,16 +10,21 @@ use zeolite_backup::{Chain, Extent, Place, Shelf, databases, verify as verify_al
 
 /// `zeolite backup list`.
 pub(super) async fn list(out: &Out, place: &Place) -> Result<()> {
+    let mut there = 0;
     let mut table =
         Table::new(&["database", "backup", "", "made", "restores from", "up to", "transactions", "blobs", "bytes"]);
     for database in databases(place).await? {
         let shelf = Shelf::look(place, &database).await?;
         for chain in &shelf.chains {
             rows(out, &database, chain, &mut table)?;
+            there += 1;
         }
     }
     if !out.is_json() {
         out.table(&table);
+    }
+    if there == 0 {
+        out.remark(format!("there is no backup in {}: is it the right place, and its disk mounted?", place.shown()));
     }
     Ok(())
 }
@@ -108,5 +113,9 @@ pub(super) async fn verify(out: &Out, place: &Place, database: &str) -> Result<(
 
 /// Nothing is there that could be verified or tried.
 pub(super) fn none(place: &Place, database: &str) -> anyhow::Error {
-    ProblemFound(format!("there is no whole backup of {database} in {}", place.shown())).into()
+    let place = place.shown();
+    ProblemFound(format!(
+        "there is no whole backup of {database} in {place}; `zeolite backup list {place}` shows what there is"
+    ))
+    .into()
 }

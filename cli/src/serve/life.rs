@@ -2,7 +2,7 @@
 //! next process take its place.
 
 use super::follow::{self as following, discard_own, find_stores};
-use super::{FollowArgs, ServeArgs, apart, handover, keep_of, registry, schedules, steering, systemd};
+use super::{FollowArgs, ServeArgs, apart, followed, handover, keep_of, registry, schedules, steering, systemd};
 use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, counted};
@@ -55,7 +55,7 @@ async fn run(out: &Out, args: &ServeArgs, how: &How<'_>) -> Result<()> {
     log_to_stderr(&args.log, args.log_format)?;
     let watchdog = systemd::Watchdog::start();
     let settings = args.settings(how.primary)?;
-    keep_of(&settings).and_then(|_| apart(&settings)).map_err(Usage)?;
+    keep_of(&settings).and_then(|_| apart(&settings)).and_then(|()| followed(&settings)).map_err(Usage)?;
     if how.must_follow && !settings.follow.is_on() {
         return Err(
             Usage("nobody is named to follow; write zeolite follow PRIMARY, or set follow.primary".into()).into()

@@ -67,12 +67,15 @@ pub(super) fn start(server: &Server, settings: &Settings) -> Option<Schedules> {
     let mut items = Vec::new();
     for database in settings.database_names() {
         let mut add = |work, name: &str, every_s: u64| {
+            // What has been is looked for first, and a place that is not reached takes minutes to say so.
             let state = Schedule {
                 work: name.to_owned(),
                 every_ms: every_s * 1000,
                 since_unix_ms: now_unix_ms(),
+                running: true,
                 ..Schedule::default()
             };
+            server.board().tell(database, state.clone());
             items.push(Item { work, database: database.to_owned(), state });
         };
         if backup.is_on() {
@@ -92,6 +95,7 @@ impl Runner {
         for at in 0..self.items.len() {
             let been = self.been(&self.items[at]).await;
             let Item { work, database, state } = &mut self.items[at];
+            state.running = false;
             match been {
                 Ok(been) => state.done_unix_ms = if been > now_unix_ms() { 0 } else { been },
                 Err(error) => tracing::warn!(

@@ -5,6 +5,6 @@ mod cut;
 mod damaged;
 mod kept;
 mod restored;
-mod s3;
-mod scene;
+pub(crate) mod s3;
+pub(crate) mod scene;
 mod scheduled;

@@ -8,6 +8,6 @@ mod jobs;
 mod owed;
 mod programs;
 mod report;
-mod scene;
+pub(crate) mod scene;
 mod stopped;
 mod writes;

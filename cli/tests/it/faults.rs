@@ -3,6 +3,7 @@
 
 mod clocks;
 mod copies;
+mod depends;
 mod device;
 mod disk;
 mod far;

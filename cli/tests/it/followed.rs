@@ -6,6 +6,7 @@
 //! ```
 //! The same with a primary that stays alive and is pushed aside, or hands over. No acknowledged commit is lost, and none is done twice. `ZEOLITE_FAILOVERS=200` for more of them.
 
+mod bulk;
 mod copies;
 mod fleet;
 mod promotions;

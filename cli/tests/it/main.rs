@@ -17,6 +17,7 @@ mod packaging;
 mod prepared;
 mod program;
 mod recipes;
+mod releases;
 mod secure;
 mod serve;
 mod served;

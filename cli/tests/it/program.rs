@@ -1,38 +1,61 @@
 //! Owns the program under test: the binary, signals to it, what it printed.
 
+use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io::BufRead;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
-/// The binary, whatever the environment says.
+/// The binary, whatever the environment says. The system ends it with the thread that starts it, also when that is killed: no server stays that
+/// nobody ends.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zeolite"));
-    for variable in ["SERVER", "DATABASE", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY", "FAILOVERS", "SEED"] {
+    let mut command = ended_with_its_thread(FILE);
+    for variable in [
+        "SERVER",
+        "DATABASE",
+        "TOKEN",
+        "TOKEN_FILE",
+        "CA",
+        "CERT",
+        "KEY",
+        "FAILOVERS",
+        "SEED",
+        "OTHER_RELEASE",
+        "BLOB_MIB",
+        "BULK",
+    ] {
         command.env_remove(format!("ZEOLITE_{variable}"));
     }
     command.env("XDG_CONFIG_HOME", "/dev/null");
     command
 }
 
-/// The binary, which the system ends with the thread that starts it, also when that is killed: for what would be kept by a server that stays.
-pub(crate) fn program_of_this_thread() -> Command {
-    let program = program();
-    let mut bound = Command::new("setpriv");
-    bound.args(["--pdeathsig", "KILL"]).arg(program.get_program());
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => bound.env(name, value),
-            None => bound.env_remove(name),
-        };
-    }
-    bound
+/// Where the binary is.
+pub(crate) const FILE: &str = env!("CARGO_BIN_EXE_zeolite");
+
+/// Another program, ended like that. (What it starts itself is its own: a server that has handed over ends with its test alone.)
+pub(crate) fn ended_with_its_thread(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
 }
 
 /// Sends a signal, by its name.
 pub(crate) fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
-    assert!(status.success());
+    assert!(signal_to(child.id().into(), name));
+}
+
+/// The same to a process that is not our child; whether it is there.
+pub(crate) fn signal_to(pid: u64, name: &str) -> bool {
+    let mut kill = Command::new("kill");
+    kill.args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status().expect("kill runs").success()
+}
+
+/// The most that a process has had in memory, so far; of one that has ended, nothing.
+pub(crate) fn most_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// Where a server says that it listens, as JSON, and its process: the line of the next one, if several print there.

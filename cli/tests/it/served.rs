@@ -32,7 +32,8 @@ impl Served {
     pub(crate) fn start_with_files(dir: &Path, limit: &str, settings: &[&str]) -> Served {
         let limited = format!("ulimit {limit} && exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
-        command.arg("-c").arg(limited).arg(program().get_program());
+        let program = program();
+        command.arg("-c").arg(limited).arg(program.get_program()).args(program.get_args());
         Served::start_by(command, dir, "127.0.0.1:0", settings)
     }
 

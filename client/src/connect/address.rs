@@ -121,7 +121,7 @@ pub(super) async fn open(core: &Core, hello: &Hello) -> Result<Opened> {
 async fn open_judged(core: &Core, url: String, hello: &Hello, is_made_anew: bool) -> Result<Opened> {
     let opened = open_at(core, url.clone(), hello).await?;
     match opened.0.welcome() {
-        welcome if core.is_stranger(welcome) && !is_made_anew => Err(of_another_store(core, url, welcome)),
+        welcome if core.is_stranger(welcome) && !is_made_anew => Err(of_another_store(core, url, welcome, &[])),
         _ => Ok(opened),
     }
 }
@@ -151,10 +151,15 @@ async fn look(core: &Core, hello: &Hello) -> Looked {
     let is_made_anew = answers.len() == core.urls().count()
         && stores.len() == 1
         && answers.iter().all(|(_, answer)| is_stranger(answer));
+    let not_strange = core
+        .urls()
+        .filter(|url| !answers.iter().any(|(at, answer)| at == url && is_stranger(answer)))
+        .collect::<Vec<_>>();
+    let mut strange = None;
     for (url, answer) in answers {
         match answer {
             Ok(welcome) if core.is_stranger(&welcome) && !is_made_anew => {
-                keep(&mut failed, of_another_store(core, url, &welcome));
+                strange.get_or_insert(of_another_store(core, url, &welcome, &not_strange));
             }
             Ok(welcome) if is_made_anew || core.fits(hello, &welcome) => {
                 let (takes_writes, Welcome { store_id, term, .. }) = (core.is_primary(&welcome), welcome);
@@ -163,6 +168,10 @@ async fn look(core: &Core, hello: &Hello) -> Looked {
             Ok(welcome) => keep(&mut failed, is_behind(core, url, &welcome)),
             Err(error) => keep(&mut failed, error),
         }
+    }
+    // That an address says nothing is no news to whoever has restored a database and waits for what he cannot see.
+    if failed.as_ref().is_none_or(is_lost) {
+        failed = strange.or(failed);
     }
     Looked { found, failed, is_made_anew }
 }
@@ -210,7 +219,8 @@ fn is_behind(core: &Core, url: String, Welcome { visible, .. }: &Welcome) -> Err
     Error::Disconnected { url, reason }
 }
 
-fn of_another_store(core: &Core, url: String, Welcome { store_id, .. }: &Welcome) -> Error {
+/// Those of `others` are not, or say nothing.
+fn of_another_store(core: &Core, url: String, Welcome { store_id, .. }: &Welcome, others: &[String]) -> Error {
     let met = core.store_id.load(Ordering::Acquire);
     if core.strangers.lock().insert(url.clone(), *store_id) != Some(*store_id) {
         tracing::warn!(
@@ -218,15 +228,19 @@ fn of_another_store(core: &Core, url: String, Welcome { store_id, .. }: &Welcome
             "is of another store ({store_id:016x}) than the one that was met ({met:016x}), and is not taken; take it from the addresses"
         );
     }
+    let others = if others.is_empty() { String::new() } else { format!(" ({} is not)", others.join(" and ")) };
     let reason = format!(
-        "it is of another store ({store_id:016x}) than this client has met ({met:016x}), and not every address is of that one; take \
+        "it is of another store ({store_id:016x}) than this client has met ({met:016x}), and not every address is of that one{others}; take \
          it from the addresses, or, if the database was restored, restart this program or bring all addresses to the new one"
     );
     Error::Disconnected { url, reason }
 }
 
+fn is_lost(error: &Error) -> bool {
+    matches!(error, Error::Disconnected { .. })
+}
+
 fn keep(failed: &mut Option<Error>, error: Error) {
-    let is_lost = |error: &Error| matches!(error, Error::Disconnected { .. });
     if failed.as_ref().is_none_or(|before| is_lost(before) && !is_lost(&error)) {
         *failed = Some(error);
     }

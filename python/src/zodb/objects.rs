@@ -22,6 +22,15 @@ type Past<'py> = (u64, usize, Bound<'py, PyBytes>, Bound<'py, PyBytes>, bool);
 /// A page of current records: oid, serial, data; and where the next page begins (none: this was the last).
 type Page<'py> = (Vec<(Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>)>, Option<u64>);
 
+/// Where a page of current records begins.
+#[derive(FromPyObject)]
+enum PageFrom {
+    /// Behind the one that told this.
+    Page(u64),
+    /// At this oid; the first is eight zeros.
+    Oid(Eight),
+}
+
 /// Revisions that one page of history has at most, and objects of one page of current records.
 const HISTORY_PAGE: u32 = 100;
 const RECORDS_PAGE: u32 = 1000;
@@ -101,10 +110,14 @@ impl Objects {
         history(py, &self.database.get().db(py)?, &oid.cell(py)?, count)
     }
 
-    /// Objects with their records as of a tid, from an oid of the server's on (0: the first).
-    fn records<'py>(&self, py: Python<'py>, at: u64, after: u64) -> PyResult<Page<'py>> {
+    /// Objects with their records as of a tid, behind where a page has ended, or from an oid of ZODB's on.
+    fn records<'py>(&self, py: Python<'py>, at: u64, begin: PageFrom) -> PyResult<Page<'py>> {
         let admin = self.database.get().db(py)?.admin();
-        let ask = async move { admin.records(Tid(at), Oid(after), RECORDS_PAGE).await };
+        let after = match begin {
+            PageFrom::Page(ended) => Oid(ended),
+            PageFrom::Oid(oid) => Oid(oid.oid(py)?.0.saturating_sub(1)),
+        };
+        let ask = async move { admin.records(Tid(at), after, RECORDS_PAGE).await };
         let page = runtime::wait(py, ask)?;
         let (page, more) = (page.items, page.more);
         let last = page.last().map(|(oid, _)| oid.0);

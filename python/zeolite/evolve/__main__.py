@@ -52,11 +52,22 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("uri", help="zeolite://host:port/DATABASE")
     parser.add_argument("name", help="the job's")
     parser.add_argument("--plan", action="store_true", help="with run: plan the job, unless there is one of that name")
-    parser.add_argument("--tasks", type=int, default=1, help="parts of the plan that this worker works on at once")
+    parser.add_argument("--tasks", type=int, help="of a run: parts of the plan that this worker works on at once (1)")
     parser.add_argument("--gate", action="store_true", help="of a plan: refuse older versions when it is done")
-    parser.add_argument("--limit", type=int, default=1000, help="objects that a dry run steps")
+    parser.add_argument("--limit", type=int, help="of a dry run: objects that it steps (1000)")
     parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help="of a plan: a setting of the job")
     asked = parser.parse_args(arguments)
+    plans = asked.what == "plan" or (asked.what == "run" and asked.plan)
+    for option, is_given, is_of, told in (
+        ("--plan", asked.plan, plans, "run"),
+        ("--set", asked.set, plans, "plan, and run with --plan"),
+        ("--gate", asked.gate, plans, "plan, and run with --plan"),
+        ("--tasks", asked.tasks is not None, asked.what == "run", "run"),
+        ("--limit", asked.limit is not None, asked.what == "try", "try"),
+    ):
+        if is_given and not is_of:
+            parser.error(f"{option} is for {told}; {asked.what} does nothing with it")
+    asked.tasks, asked.limit = 1 if asked.tasks is None else asked.tasks, 1000 if asked.limit is None else asked.limit
     if asked.tasks < 1 or asked.limit < 1:
         parser.error("--tasks and --limit are 1 at least")
     return asked
@@ -82,6 +93,8 @@ def _done(asked: argparse.Namespace, step: jobs.What) -> int:
     if found is None and not (asked.plan and asked.what == "run"):
         plans = "; --plan plans it, `zeolite evolve list` has those that there are" if asked.what == "run" else ""
         raise LookupError(f"there is no evolve {asked.name!r} at {asked.uri}{plans}")
+    if found and (asked.set or asked.gate):
+        print("it was planned before: --set and --gate are of a plan, and change nothing now", file=sys.stderr)
     with found or jobs.plan(asked.uri, asked.name, step, gate=asked.gate, **settings) as job:
         report = job.undo() if asked.what == "undo" else job.run(step, tasks=asked.tasks)
         print(", ".join(f"{name} {value}" for name, value in report.items()))

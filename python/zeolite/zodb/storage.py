@@ -370,7 +370,7 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         return walks.Transactions(self._database, start, stop)
 
     def record_iternext(self, next: Any = None) -> tuple[bytes, bytes, bytes, Any]:
-        """The current record of one object, and where the next one is (None: that was the last)."""
+        """The current record of one object, the first from an oid on, and where the next one is (None: that was the last)."""
         try:
             return walks.record(self._database, self._objects, next)
         except ZeoliteError as error:

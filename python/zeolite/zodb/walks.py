@@ -74,7 +74,7 @@ class Transactions:
 class _Cursor:
     """Where a walk over the current records stands: a page, a place in it, and where the next page begins."""
 
-    def __init__(self, at: int, page: list[tuple[bytes, int, bytes]], place: int, after: int | None):
+    def __init__(self, at: int, page: list[tuple[bytes, int, bytes]], place: int, after: int | bytes | None):
         self.at, self.page, self.place, self.after = at, page, place, after
 
     def load(self, objects: _zeolite.Objects) -> None:
@@ -91,11 +91,11 @@ class _Cursor:
 
 
 def record(
-    database: _zeolite.Database, objects: _zeolite.Objects, cursor: _Cursor | None
+    database: _zeolite.Database, objects: _zeolite.Objects, cursor: _Cursor | bytes | None
 ) -> tuple[bytes, bytes, bytes, _Cursor | None]:
-    """One current record, and where the next one is."""
-    if cursor is None:
-        cursor = _Cursor(database.position(), [], 0, 0)
+    """One current record, and where the next one is. A walk may begin at an oid, as it may on FileStorage and ZEO (zodbupdate does)."""
+    if not isinstance(cursor, _Cursor):
+        cursor = _Cursor(database.position(), [], 0, cursor or z64)
         cursor.load(objects)
     if cursor.place >= len(cursor.page):
         raise POSKeyError(z64)

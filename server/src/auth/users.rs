@@ -232,7 +232,12 @@ impl Users {
     /// Changes a file, which is made when it is not there, under its lock: whole, or not at all.
     pub fn change<T>(path: &Path, change: impl FnOnce(&mut Users) -> Result<T, String>) -> Result<T, String> {
         let failed = |error: io::Error| {
-            format!("{} cannot be written: {error}; run this as the user that the server runs as", path.display())
+            let helps = match error.kind() {
+                io::ErrorKind::PermissionDenied => "; run this as the user that the server runs as",
+                io::ErrorKind::NotFound => "; make its directory first",
+                _ => "",
+            };
+            format!("{} cannot be written: {error}{helps}", path.display())
         };
         // A link stays one: others may use the file by it.
         let followed = path.canonicalize();
@@ -362,7 +367,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
 }
 
 fn wrong(path: &Path, why: &str) -> String {
-    format!("the file of users {} is wrong: {why}", path.display())
+    format!("the file of users {} is wrong: {why}; put it right, or name another file", path.display())
 }
 
 fn beside(path: &Path, what: &str) -> PathBuf {

@@ -125,3 +125,32 @@ async fn who_only_holds_the_lock_file_is_named_and_who_looks_for_a_moment_is_wai
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[test]
+fn a_place_that_cannot_be_meant_is_refused_and_says_what_can() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(dir.path().join("file"), "x").expect("writes");
+    std::fs::create_dir(dir.path().join("empty")).expect("makes");
+    for command in ["backup", "backup list", "backup verify", "backup drill"] {
+        let said = |code: i32, at: &str, what: &str| {
+            let mut asked = program();
+            asked.args(["--server", "127.0.0.1:1"]).args(command.split(' ')).arg(at).current_dir(dir.path());
+            refused(&asked.output().expect("runs"), code, what);
+        };
+        said(2, &path("file"), "is no directory; name a directory, or s3://BUCKET/PREFIX");
+        said(2, "s3:/bucket/site", "name a directory, or s3://BUCKET/PREFIX");
+        said(2, "s3://", "write s3://BUCKET/PREFIX");
+        said(2, "", "name a directory");
+        if command != "backup" {
+            said(5, "nowhere", "name the one that backups were put into, or mount its disk");
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("reads").flatten().map(|left| left.file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing was made: {left:?}");
+    let none = program().args(["backup", "list", &path("empty")]).output().expect("runs");
+    assert_eq!(none.status.code(), Some(0));
+    assert!(text(&none.stderr).contains("there is no backup in"), "{}", text(&none.stderr));
+    let none = program().args(["restore", &path("empty"), "--into", &path("new")]).output().expect("runs");
+    refused(&none, 4, "`zeolite backup list` shows what there is");
+}

@@ -1,46 +1,64 @@
 //! Backups in an object store: s3s-fs, a server of its own that speaks S3, on loopback.
 
-use super::scene::{Scene, files, log};
-use crate::program::{program, text};
+use super::scene::{Scene, files, log, noise};
+use crate::program::{most_memory, program, text};
 use crate::served::Served;
+use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
-use std::path::Path;
-use std::process::Output;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use zeolite_client::Db;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::task::{JoinHandle, JoinSet};
+use zeolite_client::{Cell, Db, Oid, Record};
 
 /// An object store on a directory, with one bucket.
-struct Bucket {
-    url: String,
+pub(crate) struct Bucket {
+    root: PathBuf,
+    address: SocketAddr,
+    pub(crate) url: String,
     serving: JoinHandle<()>,
 }
 
+/// Who may use it.
+pub(crate) const CREDENTIALS: [(&str, &str); 2] =
+    [("AWS_ACCESS_KEY_ID", "amy"), ("AWS_SECRET_ACCESS_KEY", "her-secret")];
+
 impl Bucket {
-    async fn start(root: &Path) -> Bucket {
+    /// At an address of this machine.
+    pub(crate) async fn start(root: &Path, address: impl ToSocketAddrs) -> Bucket {
         std::fs::create_dir_all(root.join("bucket")).expect("a bucket");
         let mut builder = S3ServiceBuilder::new(FileSystem::new(root).expect("a store"));
-        builder.set_auth(SimpleAuth::from_single("amy", "her-secret"));
+        let [(_, key), (_, secret)] = CREDENTIALS;
+        builder.set_auth(SimpleAuth::from_single(key, secret));
         let service = builder.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let listener = TcpListener::bind(address).await.expect("listens");
+        let address = listener.local_addr().expect("an address");
         let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 let connection =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service.clone());
-                tokio::spawn(async { drop(connection.await) });
+                connections.spawn(async { drop(connection.await) });
             }
         });
-        Bucket { url, serving }
+        Bucket { root: root.to_owned(), address, url: format!("http://{address}"), serving }
+    }
+
+    /// Another one in its place, which knows of nothing that was under way.
+    pub(crate) async fn start_anew(mut self) -> Bucket {
+        self.serving.abort();
+        (&mut self.serving).await.expect_err("it is aborted, with its connections");
+        Bucket::start(&self.root, self.address).await
     }
 
     /// A command with this secret.
     fn run(&self, secret: &str, args: &[&str]) -> Output {
         let mut command = program();
-        command.env("AWS_ACCESS_KEY_ID", "amy").env("AWS_SECRET_ACCESS_KEY", secret);
+        command.envs(CREDENTIALS).env("AWS_SECRET_ACCESS_KEY", secret);
         command.arg("--json").args(args).args(["--endpoint", &self.url]).output().expect("the binary starts")
     }
 }
@@ -63,7 +81,7 @@ async fn an_object_store_takes_backups_gives_them_back_and_refuses_who_has_no_ri
     scene.object("thing", 5, 3000).await;
     scene.file("film", 100_000).await;
     let root = scene.dir.path().join("s3");
-    let bucket = Bucket::start(&root).await;
+    let bucket = Bucket::start(&root, "127.0.0.1:0").await;
     let (to, server) = ("s3://bucket/zeolite/site", scene.served.address.as_str());
     let refused = bucket.run("a wrong secret", &["--server", server, "backup", to]);
     assert_eq!(refused.status.code(), Some(5), "{}", text(&refused.stderr));
@@ -105,4 +123,58 @@ async fn an_object_store_takes_backups_gives_them_back_and_refuses_who_has_no_ri
     assert!(told.contains("\"removed_backups\":2"), "{told}");
     assert!(again(&["backup", "verify", to]).contains("\"good\":true"));
     assert_eq!(again(&["backup", "list", to]).lines().count(), 1);
+}
+
+/// Of 3 GiB, in objects of the usual size, with `ZEOLITE_BLOB_MIB=3072`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_of_any_size_goes_there_and_back_in_little_memory() {
+    let asked = std::env::var("ZEOLITE_BLOB_MIB").ok().and_then(|mib| mib.parse().ok());
+    // So the memory, which a few objects take, is far below the blob.
+    let (mib, object_bytes, memory) = asked.map_or((96_u64, "1048576", 92 << 20), |mib| (mib, "16777216", 160 << 20));
+    let scene = Scene::start().await;
+    scene.root().await;
+    let (db, piece) = (&scene.db, bytes::Bytes::from(noise(1 << 20, mib)));
+    let film = db.new_blob_id();
+    let pieces = (0..mib).map(|_| Ok::<_, std::io::Error>(piece.clone()));
+    db.put_blob_of(film, futures_util::stream::iter(pieces)).await.expect("goes up");
+    let named = Record { blobs: vec![film], ..Record::new("File", 1, "film") };
+    scene.put(Cell::entry(Oid::ROOT, "film"), named).await;
+    let bucket = Bucket::start(&scene.dir.path().join("s3"), "127.0.0.1:0").await;
+    let (to, into) = ("s3://bucket/site", scene.path("restored"));
+    for args in [
+        &["--server", &scene.served.address, "backup", to, "--object-bytes", object_bytes][..],
+        &["restore", to, "--into", &into],
+    ] {
+        let begun = std::time::Instant::now();
+        let mut command = program();
+        command.envs(CREDENTIALS).args(args).args(["--endpoint", &bucket.url]).stdout(Stdio::null());
+        let (mut child, mut most) = (command.spawn().expect("starts"), 0);
+        let ended = loop {
+            match child.try_wait().expect("told") {
+                Some(ended) => break ended,
+                None => most = most_memory(child.id()).unwrap_or(0).max(most),
+            }
+            tokio::task::yield_now().await;
+        };
+        println!("{mib} MiB, {args:?}: {} MiB of memory, {} ms", most >> 20, begun.elapsed().as_millis());
+        assert!(ended.success() && most > 0 && most < memory, "{args:?}: {ended}, {most} bytes of memory");
+    }
+    let server = most_memory(scene.served.pid()).expect("it runs");
+    println!("the server: {} MiB", server >> 20);
+    assert!(server < 256 << 20, "{server} bytes of memory");
+    let restored = Served::start(Path::new(&into));
+    let copy = Db::connect(&restored.address).await.expect("connects");
+    let mut back = Box::pin(copy.blob(film).read(0..mib << 20));
+    let mut length = 0;
+    while let Some(part) = back.next().await {
+        let part = part.expect("comes");
+        let mut rest = &part[..];
+        while !rest.is_empty() {
+            let expected = &piece[length % piece.len()..];
+            let (compared, behind) = rest.split_at(rest.len().min(expected.len()));
+            assert!(compared == &expected[..compared.len()], "at {length}");
+            (length, rest) = (length + compared.len(), behind);
+        }
+    }
+    assert_eq!(length as u64, mib << 20);
 }

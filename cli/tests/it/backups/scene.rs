@@ -96,13 +96,14 @@ impl Scene {
 }
 
 /// Bytes that do not compress.
-pub(super) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
-    let mut dice = fastrand::Rng::with_seed(seed);
-    (0..bytes).map(|_| dice.u8(..)).collect()
+pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    fastrand::Rng::with_seed(seed).fill(&mut noise);
+    noise
 }
 
 /// The whole log of a database, as it is there; up to a tid.
-pub(super) async fn log(db: &Db, to: Option<Tid>) -> Vec<LoggedTransaction> {
+pub(crate) async fn log(db: &Db, to: Option<Tid>) -> Vec<LoggedTransaction> {
     let pages = db.admin().log_left(None, to, None, true).await.expect("reads");
     let mut all = pages.collect().await.expect("reads");
     all.iter_mut().for_each(|transaction| transaction.packed_to = Tid::NONE);
@@ -110,7 +111,7 @@ pub(super) async fn log(db: &Db, to: Option<Tid>) -> Vec<LoggedTransaction> {
 }
 
 /// All files below a directory.
-pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let (mut all, mut dirs) = (Vec::new(), vec![dir.to_owned()]);
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {

@@ -1,7 +1,8 @@
 //! Backups and packs that a server does by itself: also of several databases, over a restart, and where that fails.
 
+use super::s3::CREDENTIALS;
 use super::scene::{Scene, files, log};
-use crate::served::{Served, text};
+use crate::served::{Served, program, text};
 use serde_json::Value;
 use zeolite_client::{Cell, Db, Oid, Options, Record};
 
@@ -35,11 +36,7 @@ async fn a_server_backs_up_and_packs_every_database_by_itself_and_knows_it_after
     let shop = format!("databases.shop.data_dir={}", path("shop"));
     // Everybody but the server itself is nobody here.
     let users = dir.path().join("users.toml");
-    let made = crate::program::program()
-        .args(["user", "--file"])
-        .arg(&users)
-        .args(["add", "looker", "--role", "read"])
-        .output();
+    let made = program().args(["user", "--file"]).arg(&users).args(["add", "looker", "--role", "read"]).output();
     assert!(made.expect("starts").status.success());
     let users = format!("auth.users_file={}", users.display());
     let settings = [
@@ -76,10 +73,10 @@ async fn a_server_backs_up_and_packs_every_database_by_itself_and_knows_it_after
         "it is not due again"
     );
     let from = path("backup");
-    let listed = crate::program::program().args(["--json", "backup", "list", &from]).output().expect("starts");
+    let listed = program().args(["--json", "backup", "list", &from]).output().expect("starts");
     assert_eq!(text(&listed.stdout).lines().count(), 2, "{}", text(&listed.stdout));
     let into = path("restored");
-    let restored = crate::program::program().args(["restore", &from, "--into", &into]).output().expect("starts");
+    let restored = program().args(["restore", &from, "--into", &into]).output().expect("starts");
     assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
     let copy = Served::start(std::path::Path::new(&into));
     let copy = Db::connect(&copy.address).await.expect("connects");
@@ -102,8 +99,7 @@ async fn a_backup_that_fails_is_told_and_warned_of() {
     db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &Record::new("Thing", 1, "works"))).await.expect("commits");
     let wrong = Served::code(&served, &["backup", &dir.path().join("file").join("below").display().to_string()]);
     assert_eq!(wrong, Some(5));
-    let bad =
-        crate::program::program().args(["config", "check", "--set", "backup.keep=sometimes"]).output().expect("starts");
+    let bad = program().args(["config", "check", "--set", "backup.keep=sometimes"]).output().expect("starts");
     assert!(bad.status.code() == Some(1) && text(&bad.stdout).contains("backup.keep"), "{}", text(&bad.stdout));
 }
 
@@ -163,10 +159,28 @@ async fn all_databases_are_backed_up_by_one_command() {
     let to = path("backup");
     assert_eq!(served.json(&["backup", &to, "--all"]).len(), 2);
     let into = path("restored");
-    let output =
-        crate::program::program().args(["-d", "shop", "restore", &to, "--into", &into]).output().expect("starts");
+    let output = program().args(["-d", "shop", "restore", &to, "--into", &into]).output().expect("starts");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let copy = Served::start(std::path::Path::new(&into));
     let got = copy.json(&["get", "0"]).remove(0);
     assert!(got.to_string().contains("shop") || got["record"]["class"] == "Thing", "{got}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_whose_place_says_nothing_is_seen_at_once_and_ends_with_its_server() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Who connects waits.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
+    let endpoint = format!("backup.endpoint=http://{}", silent.local_addr().expect("an address"));
+    let mut command = program();
+    command.envs(CREDENTIALS);
+    let settings = ["backup.to=s3://bucket/site", &endpoint, "backup.every_s=1h"];
+    let served = Served::start_by(command, dir.path(), "127.0.0.1:0", &settings);
+    let told = served.json(&["status"]).remove(0)["schedules"].clone();
+    assert_eq!((&told[0]["work"], &told[0]["running"]), (&"backup".into(), &true.into()), "{told}");
+    // It is asked.
+    drop(silent.accept().expect("the server connects"));
+    let begun = std::time::Instant::now();
+    assert_eq!(served.stop(), Some(0));
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }

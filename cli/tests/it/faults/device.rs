@@ -12,7 +12,7 @@
 
 use super::left_out;
 use super::scene::{fault, put};
-use crate::program::{program, program_of_this_thread, text};
+use crate::program::{program, text};
 use crate::served::Served;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -142,7 +142,7 @@ impl Device {
         let own = ["engine.read_only_below_free_bytes=0", "store.cache_bytes=0", "store.log_room_bytes=0"];
         let from_the_disk = ["store.kept_bytes_max=0", "store.inline_bytes_max=0", "metrics.listen=127.0.0.1:0"];
         let settings = [&own[..], &from_the_disk, settings].concat();
-        Served::start_by(program_of_this_thread(), &self.path("disk/data"), "127.0.0.1:0", &settings)
+        Served::start_by(program(), &self.path("disk/data"), "127.0.0.1:0", &settings)
     }
 }
 

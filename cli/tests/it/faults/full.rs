@@ -1,7 +1,7 @@
 //! A real disk that fills up, of a few megabytes: a file system in memory, in name spaces in which anybody may mount.
 
 use super::scene::{fault, put};
-use crate::program::{program, program_of_this_thread, text};
+use crate::program::{program, text};
 use crate::served::Served;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ fn serve(data: &Path) -> Served {
 
 /// The disk is gone when nobody is on it any more.
 fn serve_with(data: &Path, settings: &[&str]) -> Served {
-    Served::start_by(program_of_this_thread(), data, "127.0.0.1:0", settings)
+    Served::start_by(program(), data, "127.0.0.1:0", settings)
 }
 
 async fn commit_until_full(db: &Db, acknowledged: &mut Vec<Cell>, bytes: usize) -> Error {

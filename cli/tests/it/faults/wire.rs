@@ -13,7 +13,7 @@
 #![expect(clippy::print_stdout, reason = "what the inner one says is said")]
 
 use super::left_out;
-use crate::program::text;
+use crate::program::{FILE, ended_with_its_thread, text};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
@@ -48,7 +48,7 @@ impl Room {
 
     /// A command in it.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = ended_with_its_thread("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.0.id())).arg(program);
         command
     }
@@ -110,7 +110,7 @@ impl Wire {
 
     /// A command at the other end.
     pub(super) fn there(&self, program: &Command) -> Command {
-        let mut command = self.there.command(&program.get_program().to_string_lossy());
+        let mut command = self.there.command(FILE);
         for (name, value) in program.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -170,8 +170,8 @@ fn network() -> String {
 fn inside(program: &str) -> Command {
     // Root of this machine, or of name spaces that anybody may make.
     let as_root: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "unshare"]).args(as_root);
+    let mut command = ended_with_its_thread("unshare");
+    command.args(as_root);
     command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     // Process 1 is none of the test's: a server that it had started would say that it cannot be followed.
     command.args(["sh", "-c", "\"$@\"; exit $?", "sh", program]);

@@ -121,6 +121,12 @@ impl Node {
         assert!(child.wait().expect("it can be waited for").success());
     }
 
+    /// The most that its process has had in memory.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let (child, _) = self.process.as_ref().expect("it runs");
+        crate::program::most_memory(child.id()).expect("it runs")
+    }
+
     /// Whether it runs.
     pub(crate) fn runs(&self) -> bool {
         self.process.is_some()

@@ -5,6 +5,7 @@ use super::fleet::{GUARD, Node, free};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use zeolite_client::{Cell, Db, Oid, Options, Record, Replication, Seat};
 
@@ -132,6 +133,28 @@ async fn a_client_that_writes_waits_for_its_store_beside_one_that_is_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_reads_waits_for_its_store_beside_one_that_is_another() {
     stays_away("read").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_an_address_that_says_nothing_a_restored_store_is_not_taken_and_who_waits_is_told_what_to_do() {
+    let (mut lost, silent) = (Node::primary(&[]), TcpListener::bind("127.0.0.1:0").await.expect("a port"));
+    let silent = silent.local_addr().expect("an address");
+    let limits = Options::new().request_timeout(Duration::from_secs(3)).connect_timeout(Duration::from_millis(500));
+    let options = limits.cache_bytes(0).other_addresses(vec![lost.address.to_string()]);
+    let db = Db::connect_with(silent.to_string(), options).await.expect("connects");
+    db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &Record::new("X", 1, "lost"))).await.expect("commits");
+    // Another store comes up where it was.
+    lost.kill();
+    let mut restored = Node::idle(&[]);
+    restored.address = lost.address;
+    restored.start_as(&["serve"]);
+    let told = db.run(async |tx| tx.get(&Cell::object(Oid::ROOT)).await).await;
+    let told = told.expect_err("nobody knows which of the two is meant").to_string();
+    for word in
+        [&restored.address.to_string(), &silent.to_string(), "of another store", "was restored, restart this program"]
+    {
+        assert!(told.contains(word), "{word}: {told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Owns the served database: the real binary on a data directory, ended in one way or another and started again.
 
-use crate::program::{listening, wait_until_free};
+use crate::program::{FILE, ended_with_its_thread, listening, wait_until_free};
 use std::io::BufReader;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -107,7 +107,7 @@ fn send(signal: &str, pid: u32) -> bool {
 }
 
 fn spawn(dir: &Path, listen: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_zeolite"))
+    ended_with_its_thread(FILE)
         .args(["--json", "serve", "--log", "error", "--listen", listen])
         // Small segments and checkpoints, so that kills fall into their changes too.
         .args(["--set", "store.segment_bytes_max=65536", "--set", "store.checkpoint_log_bytes=30000"])

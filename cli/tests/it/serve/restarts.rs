@@ -1,6 +1,6 @@
 //! A server whose process is another one a moment later: by a signal, by `restart`, and by a service manager that keeps its socket.
 
-use crate::program::{listening, program, text, wait_until_free};
+use crate::program::{FILE, ended_with_its_thread, listening, program, text, wait_until_free};
 use crate::served::fill;
 use serde_json::Value;
 use std::io::BufReader;
@@ -148,10 +148,10 @@ fn each_new_process_is_of_the_release_that_a_link_leads_to_then() {
     };
     for release in &releases {
         std::fs::create_dir(release).expect("made");
-        std::fs::copy(program().get_program(), release.join("zeolite")).expect("copied");
+        std::fs::copy(FILE, release.join("zeolite")).expect("copied");
     }
     lead_to(&releases[0]);
-    let mut served = serving(Command::new(current.join("zeolite")), dir.path());
+    let mut served = serving(ended_with_its_thread(current.join("zeolite")), dir.path());
     for release in &releases[1..] {
         lead_to(release);
         let restarted = restart(dir.path(), "60");
@@ -182,8 +182,8 @@ fn what_process_1_of_a_container_waits_for_says_that_it_cannot_be_followed() {
         eprintln!("left out: no name space of processes can be made here");
         return;
     }
-    let mut command = Command::new("unshare");
-    command.args(container).args(["sh", "-c", script]).arg(program().get_program()).arg(dir.path());
+    let mut command = ended_with_its_thread("unshare");
+    command.args(container).args(["sh", "-c", script]).arg(FILE).arg(dir.path());
     let output = command.output().expect("runs");
     let said = text(&output.stdout);
     assert!(said.contains("code 5") && said.contains("process 1 of this container has started this one"), "{said}");
@@ -230,10 +230,10 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     let kept = TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = kept.local_addr().expect("has one").to_string();
     let start = || {
-        let mut command = Command::new("sh");
+        let mut command = ended_with_its_thread("sh");
         command
             .args(["-c", "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ WATCHDOG_PID=$$ exec \"$0\" \"$@\""])
-            .arg(program().get_program());
+            .arg(FILE);
         command.stdin(Stdio::from(OwnedFd::from(kept.try_clone().expect("another one"))));
         command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "30000");
         serving(command, dir.path())

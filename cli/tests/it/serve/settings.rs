@@ -22,7 +22,11 @@ fn settings_come_from_file_environment_and_flags() {
     assert_eq!(check(&["--listen", "0.0.0.0:7878"]).status.code(), Some(1), "public without saying so");
     assert_eq!(check(&["--listen", "0.0.0.0:7878", "--listen-publicly"]).status.code(), Some(0));
     assert_eq!(check(&["--set", "store.cash_bytes=1"]).status.code(), Some(2), "no such setting");
-    for (nonsense, words) in [("engine.batch_txns_max=0", "1 to"), ("engine.hop_max=1000000000000", "65536")] {
+    for (nonsense, words) in [
+        ("engine.batch_txns_max=0", "1 to"),
+        ("engine.hop_max=1000000000000", "65536"),
+        ("follow.primary=db1:7878,nonsense:", "is no address"),
+    ] {
         let output = check(&["--set", nonsense]);
         assert_eq!(output.status.code(), Some(1), "{nonsense}");
         assert!(text(&output.stdout).contains(words), "{nonsense}: {}", text(&output.stdout));
