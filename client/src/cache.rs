@@ -107,7 +107,9 @@ impl Cache {
 
     /// A cache over a file of this directory, with what it has, or without one, as the log says; an error is of the options.
     pub(crate) fn open(bytes_max: u64, dir: &Path, database: &str, file_bytes: u64) -> Result<Opened, String> {
-        let Some((file, header)) = file::open(dir, database, file_bytes)? else { return Ok(Opened::in_memory(bytes_max)) };
+        let Some((file, header)) = file::open(dir, database, file_bytes)? else {
+            return Ok(Opened::in_memory(bytes_max));
+        };
         let path = file.path().display().to_string();
         Ok(Cache::over_file(bytes_max, file, header).unwrap_or_else(|error| {
             tracing::warn!(%path, %error, "the file of the cache cannot be read; the client goes on with its memory");

@@ -12,8 +12,8 @@
 
 use super::CacheFile;
 use super::layout::{
-    BYTES_MAX, BYTES_MIN, CHUNKS_AT, ENTRY_HEADER_BYTES, FIRST_ENTRY, FORMAT, Found, HEADER_BYTES, Header, Shape,
-    Turn, chunk_turn, decode_entry, place,
+    BYTES_MAX, BYTES_MIN, CHUNKS_AT, ENTRY_HEADER_BYTES, FIRST_ENTRY, FORMAT, Found, HEADER_BYTES, Header, Shape, Turn,
+    chunk_turn, decode_entry, place,
 };
 use rustix::fs::OFlags;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};

@@ -134,7 +134,8 @@ impl Writer {
 
     /// Nothing counts that is there.
     fn empty(&mut self) -> io::Result<()> {
-        self.header = Header { first: self.turn.sequence + 1, store_id: 0, timeline: 0, position: Tid::NONE, ..self.header };
+        self.header =
+            Header { first: self.turn.sequence + 1, store_id: 0, timeline: 0, position: Tid::NONE, ..self.header };
         // In both places: the older one would count where the newer one is damaged.
         self.write_header()?;
         self.write_header()?;
