@@ -154,8 +154,9 @@ pub(super) fn claim(file: &File, shape: Shape) -> Result<Header, Refused> {
         }
         is_cache = true;
     }
-    // Made, and no more, when its process or its machine ended.
-    if !is_cache && !(length <= BYTES_MAX && is_zero(file, length)?) {
+    // Zeros: made, and no more, when its process or its machine ended.
+    let is_ours = is_cache || length <= BYTES_MAX && is_zero(file, length)?;
+    if !is_ours {
         return Err(Refused::Is("no cache of a Zeolite client".to_owned()));
     }
     if let Some(header) = newest.filter(|header| header.shape == shape) {
