@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import transaction
 import zodburi
 from persistent.mapping import PersistentMapping
 from serving import Server
@@ -103,35 +102,39 @@ def test_what_cannot_be_is_refused(server: Server, tmp_path: Path) -> None:
     storage.close()
 
 
+#: Alone in its process: other tests' libraries have threads, and handlers of forks, of their own.
+FORKS = """
+import os, sys, transaction
+from pathlib import Path
+from ZODB import DB
+from zeolite.zodb import Storage
+address, directory = sys.argv[1:]
+db = DB(Storage(address, cache_dir=directory))
+connection = db.open()
+assert connection.root()["pages"][3]["text"] == "old"
+child = os.fork()
+if child == 0:
+    transaction.abort()
+    db.close()
+    mine = Storage(address, cache_dir=directory)
+    text = DB(mine).open().root()["pages"][3]["text"]
+    print(text, *sorted(path.name for path in Path(directory).iterdir()), flush=True)
+    mine.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+# The parent's is as it was.
+connection.cacheMinimize()
+assert connection.root()["pages"][3]["text"] == "old"
+# Who comes now takes the child's, which is free.
+again = Storage(address, cache_dir=directory, client_label="again")
+assert DB(again).open().root()["pages"][3]["text"] == "old"
+assert again._database.cache_stats()[4] > 0
+"""
+
+
 def test_a_child_has_a_file_of_its_own(server: Server, connect: Connect, tmp_path: Path) -> None:
-    directory = tmp_path / "cache"
     pages(connect(), "old")
-    storage = connect(cache_dir=str(directory))
-    db = DB(storage)
-    connection = db.open()
-    assert connection.root()["pages"][3]["text"] == "old"
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            transaction.abort()
-            db.close()
-            mine = Storage(server.address, cache_dir=str(directory))
-            text = DB(mine).open().root()["pages"][3]["text"]
-            names = sorted(path.name for path in directory.iterdir())
-            mine.close()
-            os.write(write, f"{text} {names}".encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(read, 1000).decode() == "old ['main-1.zeocache', 'main-2.zeocache']"
-    # The parent's is as it was.
-    connection.cacheMinimize()
-    assert connection.root()["pages"][3]["text"] == "old"
-    # Who comes now takes the child's, which is free.
-    again = connect(cache_dir=str(directory), client_label="again")
-    assert DB(again).open().root()["pages"][3]["text"] == "old"
-    assert again._database.cache_stats()[4] > 0
+    assert ran(server, tmp_path / "cache", FORKS) == ["old", "main-1.zeocache", "main-2.zeocache"]
 
 
 #: The file may not grow any more, as on a disk that is full.

@@ -109,8 +109,7 @@ def test_a_dry_run_raises_what_ends_a_worker_as_it_is(uri: str) -> None:
 
 def worker(uri: str, name: str, step: str) -> Any:
     """Another process that works on the job."""
-    disk = [part for key, value in ANY_DISK.items() for part in ("--set", f"{key}={value}")]
-    return evolving.process("-m", "zeolite.evolve", "run", f"migrations:{step}", uri, name, *disk)
+    return evolving.process("-m", "zeolite.evolve", "run", f"migrations:{step}", uri, name)
 
 
 def test_workers_that_are_killed_and_two_at_once(server: Server, uri: str) -> None:
