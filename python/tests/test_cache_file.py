@@ -3,7 +3,6 @@ to the file, the site goes on."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
