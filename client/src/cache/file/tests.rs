@@ -81,6 +81,21 @@ fn cell(number: u64) -> Cell {
 }
 
 impl Server {
+    fn with(dice: fastrand::Rng, commits: usize) -> Arc<Mutex<Server>> {
+        let mut server = Server {
+            dice,
+            store_id: 1,
+            lives: vec![(1, Tid::NONE)],
+            commits: Vec::new(),
+            other: None,
+            generation: 1,
+            told: 0,
+            replies: Vec::new(),
+        };
+        (0..commits).for_each(|_| server.commit());
+        Arc::new(Mutex::new(server))
+    }
+
     fn position(&self) -> Tid {
         self.told.checked_sub(1).map_or(Tid::NONE, |last| self.commits[last].0)
     }
@@ -219,18 +234,7 @@ impl World {
         let chunk_bytes = 4096;
         let shape = Shape { bytes: 8192 + chunk_bytes * dice.u64(3..12), chunk_bytes };
         let path = dir.join(format!("{seed}"));
-        let mut server = Server {
-            dice: dice.fork(),
-            store_id: 1,
-            lives: vec![(1, Tid::NONE)],
-            commits: Vec::new(),
-            other: None,
-            generation: 1,
-            told: 0,
-            replies: Vec::new(),
-        };
-        (0..30).for_each(|_| server.commit());
-        let server = Arc::new(Mutex::new(server));
+        let server = Server::with(dice.fork(), 30);
         let (cache, file, writer) = begun(opened(&path, shape), &server);
         server.lock().adopt(&cache, false);
         *file.trial.synced.lock() = std::fs::read(&path).expect("it is there");

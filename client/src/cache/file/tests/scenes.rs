@@ -5,19 +5,7 @@ use crate::cache::file::{self, layout::DEAD};
 
 /// What is in the file as it was when a process ended in order.
 fn filled(path: &Path, shape: Shape) -> Arc<Mutex<Server>> {
-    let dice = fastrand::Rng::with_seed(3);
-    let mut server = Server {
-        dice,
-        store_id: 1,
-        lives: vec![(1, Tid::NONE)],
-        commits: Vec::new(),
-        other: None,
-        generation: 1,
-        told: 0,
-        replies: Vec::new(),
-    };
-    (0..200).for_each(|_| server.commit());
-    let server = Arc::new(Mutex::new(server));
+    let server = Server::with(fastrand::Rng::with_seed(3), 200);
     let (cache, file, mut writer) = begun(opened(path, shape), &server);
     server.lock().adopt(&cache, false);
     for number in 0..CELLS {
