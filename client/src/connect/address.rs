@@ -75,8 +75,10 @@ impl Core {
     }
 
     fn can_be_read(&self, hello: &Hello, welcome: &Welcome) -> bool {
+        // Nothing has been shown to anybody by a process that begins: what its cache's file has seen it drops.
+        let begins = self.store_id.load(Ordering::Acquire) == 0;
         let is_same = hello.store_id == welcome.store_id;
-        !is_same || welcome.visible >= hello.resume_from.max(self.position.get())
+        begins || !is_same || welcome.visible >= hello.resume_from.max(self.position.get())
     }
 
     /// Whether it is worth while to look for another server than this one.

@@ -379,3 +379,31 @@ async fn a_planned_switch_loses_nothing_and_refuses_nobody() {
     let sum = db.run(async |tx| tx.get(&Cell::object(oid)).await).await.expect("reads").expect("it is there");
     assert_eq!(zeolite_proto::resolvers::counter::value(&sum).expect("a counter"), done);
 }
+
+/// What a cache's file has seen in another process is nothing that this one has shown to anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_begins_takes_a_copy_that_has_less_than_its_cache() {
+    let mut primary = Node::primary(&[]);
+    let mut follower = Node::follower(&[primary.address], &[]);
+    let db = client(&primary).await;
+    let before = fill(&db, 3, 100).await;
+    follower.until_whole().await;
+    follower.kill();
+    let behind = fill(&db, 3, 100).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let reads = Options::new().role("read").cache_dir(dir.path().to_owned()).cache_file_bytes(1 << 20);
+    let there = async |node: &Node, options: Options| {
+        let db = Db::connect_with(node.address.to_string(), options.request_timeout(GUARD)).await.expect("connects");
+        let mut there = Vec::new();
+        for oid in before.iter().chain(&behind) {
+            there.push(db.now().get(&Cell::object(*oid)).await.expect("reads").is_some());
+        }
+        (there, db.cache_stats().file_hits)
+    };
+    assert_eq!(there(&primary, reads.clone()).await, (vec![true; 6], 0));
+    assert_eq!(there(&primary, reads.clone()).await, (vec![true; 6], 6));
+    primary.kill();
+    follower.follow(&[primary.address], &[]);
+    let both = reads.other_addresses(vec![primary.address.to_string()]);
+    assert_eq!(there(&follower, both).await, (vec![true, true, true, false, false, false], 0));
+}
