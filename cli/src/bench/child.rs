@@ -2,7 +2,7 @@
 
 use super::Setting;
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,9 +13,23 @@ use tokio::process::{Child, ChildStdout, Command};
 /// USER_HZ: what Linux counts processor time in for programs, on every platform that it has.
 const TICKS_PER_SECOND: u64 = 100;
 
+/// A process that does not outlive this: when it is dropped it is killed, and gone. One that is only killed may make a file yet, or its whole
+/// directory, in what whoever has started it deletes next.
+struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, which is as good. The runtime asks how it ended: that is left to it.
+        let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        if let (Some(pid), Ok(())) = (pid, self.0.start_kill()) {
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        }
+    }
+}
+
 /// A running `zeolite serve`.
 pub(super) struct Server {
-    child: Child,
+    child: Mortal,
     /// Of the child, or of a process that took its place.
     pid: u32,
     lines: Lines<BufReader<ChildStdout>>,
@@ -54,7 +68,7 @@ impl Server {
             None => std::env::current_exe().context("this program's own file")?,
         };
         let begun = Instant::now();
-        let mut child = Command::new(program)
+        let child = Command::new(program)
             .arg("--json")
             .args(command)
             .args(["--listen", listen, "--log", "error", "--data"])
@@ -62,10 +76,10 @@ impl Server {
             .args(sets.iter().flat_map(|set| ["--set", *set]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .context("the server's process does not start")?;
-        let stdout = child.stdout.take().context("the server has no standard output")?;
+        let mut child = Mortal(child);
+        let stdout = child.0.stdout.take().context("the server has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let (address, pid) = listening(&mut lines).await?;
         let opened_in = begun.elapsed();
@@ -127,17 +141,17 @@ impl Server {
 
     /// kill -9.
     pub(super) async fn kill(mut self) -> Result<()> {
-        if self.child.id() != Some(self.pid) {
+        if self.child.0.id() != Some(self.pid) {
             return self.signal(Signal::KILL);
         }
-        self.child.kill().await.context("the server cannot be killed")
+        self.child.0.kill().await.context("the server cannot be killed")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The child is killed by itself; one that has ended cannot be.
-        if self.child.id() != Some(self.pid) {
+        // The child ends by itself.
+        if self.child.0.id() != Some(self.pid) {
             drop(self.signal(Signal::KILL));
         }
     }

@@ -1,7 +1,7 @@
 //! What a measurement leaves behind that is ended in the middle: nothing, and an exit code that says why.
 
 use crate::program::{program, signal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// Whether a measurement has made its directory there, and a server has begun in it.
@@ -9,6 +9,12 @@ fn has_begun(dir: &Path) -> bool {
     let mut made = std::fs::read_dir(dir).expect("there").flatten();
     // The measurement of an engine has a directory for each of its engines.
     made.any(|made| std::fs::read_dir(made.path()).is_ok_and(|within| within.flatten().count() > 0))
+}
+
+/// All that is in a directory.
+fn all(dir: &Path) -> Vec<PathBuf> {
+    let there = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    there.flat_map(|path| [vec![path.clone()], all(&path)].concat()).collect()
 }
 
 fn leaves_nothing(part: &str, name: &str, code: i32) {
@@ -23,7 +29,7 @@ fn leaves_nothing(part: &str, name: &str, code: i32) {
     }
     signal(&child, name);
     assert_eq!(child.wait().expect("ends").code(), Some(code));
-    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("there").flatten().map(|left| left.path()).collect();
+    let left = all(dir.path());
     assert!(left.is_empty(), "{left:?}");
 }
 
