@@ -153,7 +153,16 @@ impl Disk for RealDisk {
             return Ok(());
         }
         self.check_may_write()?;
-        make_dirs(&path)
+        // Never the data directory itself: one that is gone, with a disk that was unmounted or because somebody has deleted it, does not come up
+        // again, empty, under a store that is open.
+        let missing: Vec<&Path> = path.ancestors().take_while(|at| *at != self.root && !at.is_dir()).collect();
+        for at in missing.into_iter().rev() {
+            match DirBuilder::new().mode(0o700).create(at) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => File::open(at.parent().unwrap_or(&self.root))?.sync_all()?,
+            }
+        }
+        Ok(())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -271,6 +280,20 @@ mod tests {
         assert!(!dir.path().join("b").exists());
         drop(looks);
         RealDisk::open(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_not_made_anew_by_what_is_made_in_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let disk = RealDisk::open(dir.path().join("data")).expect("opens");
+        disk.make_dir("blobs/00").expect("makes both");
+        disk.make_dir("blobs/00").expect("is there");
+        assert!(disk.root().join("blobs/00").is_dir());
+        std::fs::remove_dir_all(disk.root()).expect("removes");
+        for made in ["log", "blobs/01"] {
+            assert_eq!(disk.make_dir(made).expect_err("there is nowhere").kind(), io::ErrorKind::NotFound);
+        }
+        assert!(!disk.root().exists());
     }
 
     #[test]
