@@ -71,7 +71,14 @@ fn put(cell: Cell, record: Bytes) -> TxnWrite {
 }
 
 fn txn(tid: u64, writes: Vec<TxnWrite>) -> Txn {
-    Txn { tid: Tid(tid << 16), key: CommitKey([tid as u8; 16]), digest: 0, own: false, note: Bytes::new(), writes }
+    Txn {
+        tid: Tid(tid << 16),
+        key: CommitKey([tid as u8; 16]),
+        digest: 0,
+        own: false,
+        note: Bytes::new(),
+        writes: writes.into(),
+    }
 }
 
 // The same bytes, one write and one fdatasync a batch, nothing else.

@@ -71,7 +71,7 @@ pub use numbers::histogram::{Counts, Histogram};
 pub use numbers::status::Stats;
 pub use numbers::traced::Traced;
 pub use pipeline::restore::Restoring;
-pub use reads::feed::{self, FeedBatch, FeedItem};
+pub use reads::feed::{self, Cells, FeedBatch, FeedItem};
 pub use reads::pins::PinInfo;
 pub use reads::read::{Loaded, ObjectsPage, Page};
 pub use replication::seat::Course;

@@ -15,7 +15,7 @@ pub use crate::store::disk;
 pub use crate::store::{
     BlobCounts, BlobHold, BlobReader, Blobs, Entry, INDEX_CACHE_BYTES, IndexKind, Kind, KnownKey, Left, Opening,
     Packed, Progress, Range, Recovered, Revision, Stats, StoreError, StoreSettings, Swept, Txn, TxnWrite, Upload,
-    Uploader, Verified, blobs_of_record,
+    Uploader, Verified, Writes, blobs_of_record,
 };
 pub use log_store::{has_index, open};
 

@@ -32,6 +32,7 @@ mod state;
 mod steps;
 mod timelines;
 mod verify;
+mod writes;
 
 pub use blobs::{
     BlobCounts, BlobHold, BlobReader, Blobs, Swept, Upload, Uploader, of_record as blobs_of_record, sweep_kept,
@@ -44,6 +45,7 @@ pub use reader::{Reader, Stats};
 pub use settings::{INDEX_CACHE_BYTES, IndexKind, StoreSettings};
 pub use settle::{Left, Settler};
 pub use verify::{Verified, VerifyStage, VerifyStepper, verify};
+pub use writes::Writes;
 pub use zeolite_proto::{Entry, Kind, Revision};
 
 use bytes::Bytes;
@@ -63,7 +65,7 @@ pub struct Txn {
     /// The encoded note (user, description, extension); opaque here.
     pub note: Bytes,
     /// What it wrote, at most one write per cell.
-    pub writes: Vec<TxnWrite>,
+    pub writes: Writes,
 }
 
 /// A commit key that a client may still ask about.

@@ -26,6 +26,7 @@ pub(crate) mod merge;
 pub(crate) mod mergers;
 pub(crate) mod own;
 pub(crate) mod ranges;
+pub(crate) mod ready;
 pub(crate) mod recent;
 pub(crate) mod replayed;
 pub(crate) mod replays;

@@ -28,6 +28,8 @@ pub struct EngineSettings {
     pub recent_cells_max: usize,
     /// Bytes of their records that it keeps.
     pub recent_bytes_max: usize,
+    /// A draft of so many writes is sorted and compared with the store before its turn, so that others wait less for it.
+    pub ready_writes_min: usize,
     /// Transactions moved into the index at once.
     pub settle_txns_max: usize,
     /// Bytes of all prepared drafts, unless a single one is larger; more get `Busy`.
@@ -64,6 +66,7 @@ impl Default for EngineSettings {
             batch_bytes_max: 8 << 20,
             recent_cells_max: 100_000,
             recent_bytes_max: 32 << 20,
+            ready_writes_min: if cfg!(test) { 3 } else { 16_384 },
             settle_txns_max: 4096,
             prepared_bytes_max: 1 << 30,
             pins_max: 10_000,

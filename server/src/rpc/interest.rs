@@ -140,7 +140,7 @@ impl Interests {
         }
         let cells = items.iter().map(|item| item.cells.len()).sum::<usize>();
         let (mut masks, mut entries) = (Vec::with_capacity(cells * looks.len()), Entries::default());
-        for cell in items.iter().flat_map(|item| &item.cells) {
+        for cell in items.iter().flat_map(|item| item.cells.iter()) {
             let hashes = [Some(interest::hash(cell)), entries.of(cell)];
             let by_look = |look: &Look<'_>| hashes.iter().flatten().fold(0, |who, hash| who | look.who(*hash));
             masks.extend(looks.iter().map(|look| look.as_ref().map_or(0, by_look)));

@@ -141,7 +141,7 @@ impl Joiner {
                     digest: message.draft_digest,
                     own: message.own,
                     note: engine::note::encode(&message.note.unwrap_or_default().into()),
-                    writes: Vec::new(),
+                    writes: Vec::new().into(),
                 });
             }
         }
@@ -188,11 +188,11 @@ impl Joiner {
                 return Err(Fault::too_large("number of writes of a transaction", count, limits.draft_writes_max));
             }
             let record = (!write.deleted).then_some(piece);
-            open.writes.push(TxnWrite { cell, record, merged: write.merged });
+            open.writes.to_mut().push(TxnWrite { cell, record, merged: write.merged });
         }
         if begun && !write.record_more {
             let whole = self.record.take().unwrap_or_default().freeze();
-            if let Some(last) = open.writes.last_mut() {
+            if let Some(last) = open.writes.to_mut().last_mut() {
                 last.record = Some(whole);
             }
         }

@@ -37,6 +37,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("engine.batch_txns_max", 1, 1 << 20),
     ("engine.batch_bytes_max", 1, 1 << 30),
     ("engine.recent_cells_max", 1, 100_000_000),
+    ("engine.ready_writes_min", 1, 100_000_000),
     ("engine.recent_bytes_max", 0, 1 << 40),
     ("engine.settle_txns_max", 1, 1 << 20),
     ("engine.prepared_bytes_max", 1, 1 << 40),

@@ -95,7 +95,7 @@ impl World {
         let writes = vec![TxnWrite { cell: Cell::object(Oid(oid)), record, merged: false }];
         let (tid, note) = (Tid(self.tid), Bytes::new());
         let key = CommitKey(u128::from(self.tid).to_le_bytes());
-        self.append.append(&[Txn { tid, key, digest: 0, own: false, note, writes }])?;
+        self.append.append(&[Txn { tid, key, digest: 0, own: false, note, writes: writes.into() }])?;
         self.append.publish();
         Ok(tid)
     }
@@ -295,7 +295,7 @@ fn a_blob_that_is_named_again_while_pack_looks_for_it_stays() {
             merged: false,
         }];
         let (tid, key, note) = (Tid(world.tid + 1), CommitKey([9; 16]), Bytes::new());
-        let txn = Txn { tid, key, digest: 0, own: false, note, writes };
+        let txn = Txn { tid, key, digest: 0, own: false, note, writes: writes.into() };
         let mut during = |append: &mut dyn Append, stage: &str| {
             if names_again && named == 0 && stage.contains("blobs") {
                 named += 1;

@@ -13,13 +13,12 @@ use super::disk::Disk;
 use super::index::live::LiveIndex;
 use super::index::writer::{Draft, IndexWriter};
 use super::kinds::Kinds;
-use super::log::appender::slot;
 use super::log::batches::Batch;
 use super::log::segments::Segment;
-use super::overlay::Prepared;
+use super::overlay::{Prepared, Slots};
 use super::recover::{LogEnd, replay};
 use super::settings::StoreSettings;
-use super::{Progress, StoreError, TxnWrite};
+use super::{Progress, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -102,8 +101,8 @@ impl Filler<'_> {
     // Into the index. Nothing is committed while a draft lasts, so each view sees what the first one did.
     fn take(&mut self, draft: &mut Draft, batch: &Batch, full: &mut bool) -> Result<(), StoreError> {
         let view = self.index.view()?;
-        let slot = |write: &TxnWrite, place| slot(self.kinds, self.settings, write, place);
-        self.writer.add_batch(draft, view.as_ref(), batch, slot)?;
+        let slots = Slots { kinds: self.kinds, settings: self.settings };
+        self.writer.add_batch(draft, view.as_ref(), batch, &slots)?;
         drop(view);
         if draft.len() >= COMMIT_REVISIONS || draft.log_bytes() >= COMMIT_BYTES {
             let done = std::mem::replace(draft, self.writer.draft());
@@ -117,8 +116,8 @@ impl Filler<'_> {
     fn keep(&mut self, tail: &mut Tail, batch: Batch) -> Result<(), StoreError> {
         let records: Vec<_> = batch.txns.iter().flat_map(|parsed| parsed.records.iter().copied()).collect();
         let txns: Vec<_> = batch.txns.into_iter().map(|parsed| parsed.txn).collect();
-        let slot = |write: &TxnWrite, place| slot(self.kinds, self.settings, write, place);
-        let prepared = Prepared::new(batch.position, batch.len, &txns, &records, slot);
+        let slots = Slots { kinds: self.kinds, settings: self.settings };
+        let prepared = Prepared::new(batch.position, batch.len, &txns, &records, &slots);
         tail.bytes += prepared.bytes();
         tail.batches.push_back(prepared);
         let bytes_max = self.settings.overlay_bytes_max;

@@ -35,9 +35,9 @@ const TXN_OWN: u8 = 1;
 // Not used yet, and refused by name, so that a later program may.
 const TXN_FLAGS_RESERVED: [(u8, &str); 2] =
     [(2, "a prepared transaction; use a newer zeolite"), (4, "a finish mark; use a newer zeolite")];
-const TXN_LEN_MIN: usize = 8 + 16 + 8 + 1 + 4 + 4;
+pub(super) const TXN_LEN_MIN: usize = 8 + 16 + 8 + 1 + 4 + 4;
 const TXN_LEN_MIN_1: usize = 8 + 16 + 4 + 4;
-const WRITE_LEN_MIN: usize = 8 + 2 + 1 + 4 + 4;
+pub(super) const WRITE_LEN_MIN: usize = 8 + 2 + 1 + 4 + 4;
 
 /// Why bytes are not what they should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,6 +79,13 @@ pub(crate) struct RecordAt {
     pub(crate) offset: u32,
     pub(crate) len: u32,
     pub(crate) crc: u32,
+}
+
+impl RecordAt {
+    /// The same behind so many bytes more.
+    pub(crate) fn behind(self, bytes: u32) -> RecordAt {
+        RecordAt { offset: self.offset + bytes, ..self }
+    }
 }
 
 /// A transaction read from the log, with the places of its records (`None`: deleted), one for each write.
@@ -147,6 +154,16 @@ impl BatchHeader {
     }
 }
 
+/// How many bytes a transaction takes in its batch.
+pub(crate) fn txn_len(txn: &Txn) -> u64 {
+    if let Some(run) = txn.writes.run() {
+        return run.batch_len() - BATCH_HEADER_LEN as u64;
+    }
+    let record = |write: &TxnWrite| write.record.as_ref().map_or(0, Bytes::len);
+    let writes = txn.writes.iter().map(|write| (WRITE_LEN_MIN + write.cell.key.len() + record(write)) as u64);
+    (TXN_LEN_MIN + txn.note.len()) as u64 + writes.sum::<u64>()
+}
+
 /// How many bytes the batch of these transactions has, header included; refuses what the format cannot hold.
 pub(crate) fn batch_len(txns: &[Txn]) -> Result<u64, StoreError> {
     let refused = |what: String| Err(StoreError::Refused { what });
@@ -155,14 +172,7 @@ pub(crate) fn batch_len(txns: &[Txn]) -> Result<u64, StoreError> {
         if u32::try_from(txn.note.len()).is_err() || u32::try_from(txn.writes.len()).is_err() {
             return refused(format!("transaction {} has a note or a number of writes beyond 32 bits", txn.tid));
         }
-        len += (TXN_LEN_MIN + txn.note.len()) as u64;
-        for write in &txn.writes {
-            if u16::try_from(write.cell.key.len()).is_err() {
-                return refused(format!("a key of {} bytes, at most 65,535 are stored", write.cell.key.len()));
-            }
-            let record = write.record.as_ref().map_or(0, Bytes::len);
-            len += (WRITE_LEN_MIN + write.cell.key.len() + record) as u64;
-        }
+        len += txn_len(txn);
     }
     if len > u64::from(u32::MAX) - SEGMENT_HEADER_LEN as u64 {
         return refused(format!("a batch of {len} bytes, a segment holds less than 4 GiB: commit less at once"));
@@ -171,7 +181,7 @@ pub(crate) fn batch_len(txns: &[Txn]) -> Result<u64, StoreError> {
 }
 
 /// Encodes a batch over whatever is in `out` (one buffer, used again and again) and tells where each record came to
-/// lie, write after write. The caller has asked [`batch_len`], which guards every narrowing here.
+/// lie, write after write, but for those of transactions with a run. The caller has asked [`batch_len`], which guards every narrowing here.
 pub(crate) fn encode_batch(
     out: &mut Vec<u8>,
     (salt, len): (Salt, u64),
@@ -219,8 +229,13 @@ pub(crate) fn encode_in_pieces<E>(
         out.extend_from_slice(&(txn.note.len() as u32).to_le_bytes());
         out.extend_from_slice(&txn.note);
         out.extend_from_slice(&(txn.writes.len() as u32).to_le_bytes());
-        for write in &txn.writes {
-            records.push(encode_write((&mut *out, base), write));
+        let run = txn.writes.run();
+        for (place, write) in txn.writes.iter().enumerate() {
+            match run {
+                // Where it lies is known already.
+                Some(run) => drop(encode_write((&mut *out, base), write, run.about(place).record.map(|at| at.crc))),
+                None => records.push(encode_write((&mut *out, base), write, None)),
+            }
             if out.len() >= piece_bytes {
                 hasher.update(&out[from..]);
                 give((base + from) as u64, &out[from..])?;
@@ -238,10 +253,10 @@ pub(crate) fn encode_in_pieces<E>(
     Ok(Rest::All)
 }
 
-fn encode_write((out, base): (&mut Vec<u8>, usize), write: &TxnWrite) -> Option<RecordAt> {
+fn encode_write((out, base): (&mut Vec<u8>, usize), write: &TxnWrite, crc: Option<u32>) -> Option<RecordAt> {
     let record = write.record.as_deref().unwrap_or_default();
     let flags = if write.record.is_none() { FLAG_DELETED } else { 0 } | if write.merged { FLAG_MERGED } else { 0 };
-    let crc = crc32fast::hash(record);
+    let crc = crc.unwrap_or_else(|| crc32fast::hash(record));
     out.extend_from_slice(&write.cell.oid.0.to_le_bytes());
     out.extend_from_slice(&(write.cell.key.len() as u16).to_le_bytes());
     out.extend_from_slice(&write.cell.key);
@@ -304,7 +319,10 @@ fn parse_txn(format: u32, left: &mut Bytes, payload_len: usize) -> Result<Parsed
         writes.push(write);
         records.push(record);
     }
-    Ok(ParsedTxn { txn: Txn { tid, key: CommitKey(key), digest, own: flags & TXN_OWN != 0, note, writes }, records })
+    Ok(ParsedTxn {
+        txn: Txn { tid, key: CommitKey(key), digest, own: flags & TXN_OWN != 0, note, writes: writes.into() },
+        records,
+    })
 }
 
 fn parse_write(left: &mut Bytes, payload_len: usize) -> Result<(TxnWrite, Option<RecordAt>), BadFrame> {

@@ -11,20 +11,28 @@
 //! older revision of a cell may be seen after a newer one is gone. `settled` tells: it is raised after the index commit
 //! and before the first removal, so an answer newer than it, read *after* the look into the overlay, is complete.
 //!
+//! What a large transaction wrote is no entry of the map but a *run* of its own (`run`), which was sorted before: one step for whoever publishes
+//! it, and a binary search more for readers as long as it is here.
+//!
 //! The map is lock-free; the queue of batches is under a mutex that is held for a few instructions only.
 
-use super::frame::RecordAt;
-use super::kinds::KindId;
+mod run;
+
+use super::frame::{RecordAt, txn_len};
+use super::kinds::{KindId, Kinds};
 use super::log::{Place, Position};
+use super::settings::StoreSettings;
 use super::steps::{Step, Steps};
 use super::{KnownKey, Txn, TxnWrite};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 use parking_lot::{Mutex, RwLock};
+use run::{Merged, Run};
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, CommitKey, Tid};
 
 // What an entry costs beside its key and record: node, slot, the queue's part.
@@ -45,6 +53,33 @@ pub(crate) struct Slot {
     pub(crate) place: Option<Place>,
     /// The record, when it is small enough to be kept.
     pub(crate) record: Option<Bytes>,
+}
+
+/// Makes slots.
+pub(crate) struct Slots<'s> {
+    pub(crate) kinds: &'s Kinds,
+    pub(crate) settings: &'s StoreSettings,
+}
+
+impl Slots<'_> {
+    /// What the index is to know of a write.
+    pub(crate) fn slot(&self, write: &TxnWrite, place: Option<Place>) -> Slot {
+        let Some(record) = &write.record else {
+            return Slot { kind: KindId::NONE, has_refs: false, has_blobs: false, place: None, record: None };
+        };
+        // A record without a readable header is refused at append and named as damage by verify; here it has no class.
+        let (class, version, refs, blobs) = match Header::parse(record) {
+            Ok(header) => (header.class, header.version, header.refs().len(), header.blobs().len()),
+            Err(_) => ("", 0, 0, 0),
+        };
+        let (has_refs, has_blobs) = (refs > 0, blobs > 0);
+        let kept = (record.len() <= self.kept_bytes_max()).then(|| record.clone());
+        Slot { kind: self.kinds.id(class, version), has_refs, has_blobs, place, record: kept }
+    }
+
+    fn kept_bytes_max(&self) -> usize {
+        self.settings.kept_bytes_max.max(self.settings.inline_bytes_max)
+    }
 }
 
 /// A revision's key: the newest revision of a cell comes first, as in the index.
@@ -78,7 +113,7 @@ pub(crate) struct Unsettled {
 
 impl Unsettled {
     fn cells(&self) -> usize {
-        self.txns.iter().map(|txn| txn.writes.len()).sum()
+        self.txns.iter().map(UnsettledTxn::len).sum()
     }
 }
 
@@ -87,43 +122,92 @@ pub(crate) struct UnsettledTxn {
     pub(crate) tid: Tid,
     pub(crate) key: CommitKey,
     pub(crate) digest: u64,
-    pub(crate) writes: Vec<(Cell, Slot)>,
+    writes: Written,
+}
+
+/// What it wrote.
+enum Written {
+    List(Vec<(Cell, Slot)>),
+    Run(Arc<Run>),
+}
+
+impl UnsettledTxn {
+    fn len(&self) -> usize {
+        match &self.writes {
+            Written::List(writes) => writes.len(),
+            Written::Run(run) => run.len(),
+        }
+    }
+
+    /// Its cells, as they were written.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &Cell> {
+        let (list, run) = match &self.writes {
+            Written::List(writes) => (&writes[..], None),
+            Written::Run(run) => (&[][..], Some(run)),
+        };
+        list.iter().map(|(cell, _)| cell).chain(run.into_iter().flat_map(|run| run.cells()))
+    }
+
+    /// Goes over its writes, as they were written, until an error.
+    pub(crate) fn each<'t, E>(&'t self, mut visit: impl FnMut(&'t Cell, &Slot) -> Result<(), E>) -> Result<(), E> {
+        match &self.writes {
+            Written::List(writes) => writes.iter().try_for_each(|(cell, slot)| visit(cell, slot)),
+            Written::Run(run) => run.all().try_for_each(|(cell, slot)| visit(cell, &slot)),
+        }
+    }
 }
 
 /// A batch made ready to be published: everything is computed, what is left is insertion.
 pub(crate) struct Prepared {
     entries: Vec<(RevisionKey, Slot)>,
+    runs: Vec<Arc<Run>>,
+    oid_max: u64,
     batch: Unsettled,
 }
 
 impl Prepared {
-    /// Takes a batch as it lies in the log; `slot` makes the slot of a write from its place.
+    /// Takes a batch as it lies in the log; `records`: where those of the transactions without a run lie.
     pub(crate) fn new(
         position: Position,
         len: u64,
         txns: &[Txn],
         records: &[Option<RecordAt>],
-        mut slot: impl FnMut(&TxnWrite, Option<Place>) -> Slot,
+        slots: &Slots<'_>,
     ) -> Prepared {
         let mut entries = Vec::with_capacity(records.len());
-        let mut records = records.iter();
-        let mut bytes = 0;
+        let (mut runs, mut records) = (Vec::new(), records.iter());
+        let (mut bytes, mut oid_max, mut behind) = (0, 0, 0);
         let mut unsettled = Vec::with_capacity(txns.len());
         for txn in txns {
-            let mut writes = Vec::with_capacity(txn.writes.len());
-            for write in &txn.writes {
-                let place = records.next().copied().flatten().map(|record| Place::of(position, record));
-                let slot = slot(write, place);
-                let kept = slot.record.as_ref().map_or(0, Bytes::len) + write.cell.key.len();
-                bytes += ENTRY_BYTES + kept as u64;
-                entries.push((RevisionKey::new(write.cell.clone(), txn.tid), slot.clone()));
-                writes.push((write.cell.clone(), slot));
-            }
+            let writes = if let Some(known) = txn.writes.run() {
+                let run = Arc::new(Run::new((txn.tid, &txn.writes), (position, behind), slots));
+                (bytes, oid_max) = (bytes + known.bytes(), oid_max.max(known.oid_max()));
+                runs.push(run.clone());
+                Written::Run(run)
+            } else {
+                let mut writes = Vec::with_capacity(txn.writes.len());
+                for write in &txn.writes {
+                    let place = records.next().copied().flatten().map(|record| Place::of(position, record));
+                    let slot = slots.slot(write, place);
+                    let kept = slot.record.as_ref().map_or(0, Bytes::len) + write.cell.key.len();
+                    bytes += ENTRY_BYTES + kept as u64;
+                    oid_max = oid_max.max(write.cell.oid.0);
+                    entries.push((RevisionKey::new(write.cell.clone(), txn.tid), slot.clone()));
+                    writes.push((write.cell.clone(), slot));
+                }
+                Written::List(writes)
+            };
+            behind += txn_len(txn) as u32;
             unsettled.push(UnsettledTxn { tid: txn.tid, key: txn.key, digest: txn.digest, writes });
         }
         bytes += txns.len() as u64 * ENTRY_BYTES;
         let ends = (txns.first().map_or(Tid::NONE, |txn| txn.tid), txns.last().map_or(Tid::NONE, |txn| txn.tid));
-        Prepared { entries, batch: Unsettled { position, len, first: ends.0, last: ends.1, txns: unsettled, bytes } }
+        Prepared {
+            entries,
+            runs,
+            oid_max,
+            batch: Unsettled { position, len, first: ends.0, last: ends.1, txns: unsettled, bytes },
+        }
     }
 
     /// The memory it will hold.
@@ -143,7 +227,7 @@ impl Prepared {
 
     /// The greatest oid in it.
     pub(crate) fn oid_max(&self) -> u64 {
-        self.entries.iter().map(|(key, _)| key.cell.oid.0).max().unwrap_or(0)
+        self.oid_max
     }
 
     /// The newest tid in it.
@@ -164,6 +248,9 @@ pub(crate) struct Hit {
 #[derive(Default)]
 pub(crate) struct Overlay {
     map: SkipMap<RevisionKey, Slot>,
+    runs: RwLock<Vec<Arc<Run>>>,
+    // Whether there are any: mostly not, and readers look here first.
+    has_runs: AtomicBool,
     queue: Mutex<VecDeque<Arc<Unsettled>>>,
     bytes: AtomicU64,
     // The same with no batch counted for more than `weight_max`: what others have to wait for.
@@ -189,6 +276,10 @@ impl Overlay {
         self.weight.fetch_add(prepared.batch.bytes.min(self.weight_max), Ordering::Relaxed);
         for (key, slot) in prepared.entries {
             self.map.insert(key, slot);
+        }
+        if !prepared.runs.is_empty() {
+            self.runs.write().extend(prepared.runs);
+            self.has_runs.store(true, Ordering::Release);
         }
         show();
         self.queue.lock().push_back(Arc::new(prepared.batch));
@@ -249,8 +340,11 @@ impl Overlay {
         let _gate = self.removal.write();
         for batch in batches {
             for txn in &batch.txns {
-                for (cell, _) in &txn.writes {
-                    self.map.remove(&RevisionKey::new(cell.clone(), txn.tid));
+                match &txn.writes {
+                    Written::List(writes) => writes.iter().for_each(|(cell, _)| {
+                        self.map.remove(&RevisionKey::new(cell.clone(), txn.tid));
+                    }),
+                    Written::Run(run) => self.remove_run(run),
                 }
                 self.steps.at(Step::Removing);
             }
@@ -260,6 +354,17 @@ impl Overlay {
         let mut queue = self.queue.lock();
         let count = batches.len().min(queue.len());
         queue.drain(..count);
+    }
+
+    fn remove_run(&self, run: &Arc<Run>) {
+        let mut runs = self.runs.write();
+        runs.retain(|kept| !Arc::ptr_eq(kept, run));
+        self.has_runs.store(!runs.is_empty(), Ordering::Release);
+    }
+
+    // Few at any time: a reader goes over all of them.
+    fn runs(&self) -> Vec<Arc<Run>> {
+        if self.has_runs.load(Ordering::Acquire) { self.runs.read().clone() } else { Vec::new() }
     }
 
     /// Keeps everything that is here from being removed while the guard lives. Not held across reads of the log.
@@ -278,8 +383,10 @@ impl Overlay {
         self.steps.at(Step::BeforeOverlay);
         let from = RevisionKey::new(cell.clone(), Tid::MAX);
         let entry = self.map.lower_bound(Bound::Included(&from)).filter(|entry| entry.key().cell == *cell);
+        let runs = self.runs();
+        let in_runs = runs.iter().filter(|run| run.has(cell)).map(|run| run.tid).max();
         self.steps.at(Step::AfterOverlay);
-        entry.map(|entry| entry.key().tid())
+        entry.map(|entry| entry.key().tid()).max(in_runs)
     }
 
     /// What is known of a cell at a tid, when everything up to `published` counts (`at` is not newer than that).
@@ -287,13 +394,20 @@ impl Overlay {
         self.steps.at(Step::BeforeOverlay);
         let key = RevisionKey::new(cell.clone(), at);
         let entry = self.map.lower_bound(Bound::Included(&key)).filter(|entry| entry.key().cell == *cell);
-        let revision = entry.map(|entry| (entry.key().tid(), entry.value().clone()));
+        let mut revision = entry.map(|entry| (entry.key().tid(), entry.value().clone()));
+        let runs = self.runs();
+        let older = runs.iter().filter(|run| run.tid <= at && revision.as_ref().is_none_or(|(tid, _)| *tid < run.tid));
+        if let Some(newest) = older.filter(|run| run.has(cell)).max_by_key(|run| run.tid) {
+            revision = newest.find(cell).map(|slot| (newest.tid, slot));
+        }
         if at >= published {
             self.steps.at(Step::AfterOverlay);
             return Hit { revision, next: None };
         }
         let newer = self.map.upper_bound(Bound::Excluded(&key)).filter(|entry| entry.key().cell == *cell);
-        let next = newer.map(|entry| entry.key().tid()).filter(|tid| *tid <= published);
+        let newer = newer.map(|entry| entry.key().tid());
+        let in_runs = runs.iter().filter(|run| run.tid > at && run.has(cell)).map(|run| run.tid);
+        let next = newer.into_iter().chain(in_runs).min().filter(|tid| *tid <= published);
         self.steps.at(Step::AfterOverlay);
         Hit { revision, next }
     }
@@ -308,12 +422,19 @@ impl Overlay {
         mut visitor: impl FnMut(&RevisionKey, &Slot) -> bool,
     ) {
         self.steps.at(Step::BeforeOverlay);
+        let runs = self.runs();
+        let mut merged = Merged::new(runs.iter().map(Arc::as_ref), (&from, &to), reverse);
         let mut range = self.map.range((from, to));
         let mut next = || if reverse { range.next_back() } else { range.next() };
-        while let Some(entry) = next() {
-            if !visitor(entry.key(), entry.value()) {
-                break;
+        let mut goes_on = true;
+        while goes_on && let Some(entry) = next() {
+            while goes_on && let Some((key, slot)) = merged.next_before(Some(entry.key())) {
+                goes_on = visitor(&key, &slot);
             }
+            goes_on = goes_on && visitor(entry.key(), entry.value());
+        }
+        while goes_on && let Some((key, slot)) = merged.next_before(None) {
+            goes_on = visitor(&key, &slot);
         }
         self.steps.at(Step::AfterOverlay);
     }

@@ -19,6 +19,7 @@ use super::index::writer::IndexWriter;
 use super::overlay::Unsettled;
 use super::state::State;
 use super::steps::Step;
+use std::convert::Infallible;
 use std::sync::Arc;
 use zeolite_proto::{Cell, hash};
 
@@ -121,10 +122,11 @@ impl Settler {
         for batch in batches {
             self.writer.add_waiting(&mut draft, view.as_ref(), batch)?;
             for txn in &batch.txns {
-                for (cell, slot) in &txn.writes {
+                let Ok(()) = txn.each(|cell, slot| {
                     let known = slot.place.is_none() || slot.record.is_some();
                     newest.insert(cell, known.then(|| Newest { tid: txn.tid, record: slot.record.clone() }));
-                }
+                    Ok::<_, Infallible>(())
+                });
             }
         }
         drop(view);
@@ -136,7 +138,7 @@ impl Settler {
             state.cache.settled(cell, newest);
         }
         let txns = batches.iter().flat_map(|batch| &batch.txns);
-        let writes = txns.flat_map(|txn| txn.writes.iter().map(|(cell, _)| (cell, txn.tid)));
+        let writes = txns.flat_map(|txn| txn.cells().map(|cell| (cell, txn.tid)));
         state.recent.settled(writes.filter(|(cell, _)| !cell.is_object()));
         state.overlay.steps.at(Step::CacheTold);
         state.overlay.remove(batches);

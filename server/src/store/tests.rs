@@ -17,7 +17,7 @@ mod tail;
 mod timelines;
 
 use super::disk::SimDisk;
-use super::{Opened, Store, StoreError, StoreSettings, Txn, TxnWrite};
+use super::{Opened, Store, StoreError, StoreSettings, Txn, TxnWrite, Writes};
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::record::Record;
@@ -59,8 +59,14 @@ fn txn(tid: u64, writes: Vec<TxnWrite>) -> Txn {
         digest: !tid,
         own: tid.is_multiple_of(7),
         note: Bytes::from_static(b"note"),
-        writes,
+        writes: writes.into(),
     }
+}
+
+/// The same, as a large one comes.
+fn as_large(txn: Txn) -> Txn {
+    let writes = Writes::large(txn.writes.into_vec(), txn.note.len()).expect("fits");
+    Txn { writes, ..txn }
 }
 
 /// A transaction with one record of a plain object.

@@ -163,7 +163,7 @@ impl Beside {
             from = last.tid.next();
             let mut others: Vec<Txn> = page.into_iter().filter(|txn| !txn.own).collect();
             // The end of a durable prepared draft has the server's own cells as well.
-            others.iter_mut().for_each(|txn| txn.writes.retain(|write| write.cell.oid != SYSTEM_OID));
+            others.iter_mut().for_each(|txn| txn.writes.to_mut().retain(|write| write.cell.oid != SYSTEM_OID));
             all.append(&mut others);
         }
     }

@@ -366,7 +366,7 @@ impl Actor {
         let record = Some(work::encoded(&values::record(around.names, words)?));
         let key = self.next_key(around.names);
         let writes = vec![TxnWrite { cell, record, merged: false }];
-        let txn = Txn { tid, key, digest: 0, own: false, note: Bytes::new(), writes };
+        let txn = Txn { tid, key, digest: 0, own: false, note: Bytes::new(), writes: writes.into() };
         let done = around.events.done(&self.name, |tid| Event::Tid("restored", tid));
         match around.house.engine().restoring() {
             Ok(restoring) => restoring.add(txn, packed_to, done),

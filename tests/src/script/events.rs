@@ -93,7 +93,7 @@ fn show_one(event: Event, names: &mut Names) -> Option<String> {
         Event::Gate(Ok(Closing::Old(count))) => format!("not closed, {count} old"),
         Event::Oids(Ok(first), count) => format!("oids {first}..={}", Oid(first.0 + u64::from(count) - 1)),
         Event::Feed(batch) => {
-            let own = |cells: &[zeolite_proto::Cell]| cells.iter().all(|cell| cell.oid == SYSTEM_OID);
+            let own = |cells: &zeolite_server::engine::Cells| cells.iter().all(|cell| cell.oid == SYSTEM_OID);
             let items: Vec<String> =
                 batch.items.iter().filter(|item| !own(&item.cells)).map(|item| feed_item(item, names)).collect();
             if items.is_empty() {

@@ -79,7 +79,7 @@ impl Client {
                         return Err(format!("the feed tells {} after {}", item.tid, self.told));
                     }
                     self.told = item.tid;
-                    for cell in &item.cells {
+                    for cell in item.cells.iter() {
                         self.ended.insert(cell.clone(), item.tid);
                         self.cache.remove(cell);
                     }

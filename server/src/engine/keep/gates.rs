@@ -51,6 +51,12 @@ impl Gates {
         Gates { gates: RwLock::new(gates), count }
     }
 
+    /// Whether objects of this kind are above all gates.
+    pub(crate) fn lets_pass(&self, class: &str, version: u32) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+            || self.gates.read().get(class).is_none_or(|state| version >= state.gate.min_version)
+    }
+
     /// Refuses what is below a gate. Only objects have a shape that is counted: entries pass.
     pub(crate) fn check(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
         if self.count.load(Ordering::Acquire) == 0 {

@@ -190,7 +190,14 @@ mod tests {
         };
         let note = Note { user: "amy".into(), description: "é".repeat(200).into(), ..Note::default() };
         let writes = vec![write(1, "Page"), write(2, "User"), write(3, "Page")];
-        Txn { tid: Tid(7), key: CommitKey([1; 16]), digest: 0, own: false, note: note::encode(&note), writes }
+        Txn {
+            tid: Tid(7),
+            key: CommitKey([1; 16]),
+            digest: 0,
+            own: false,
+            note: note::encode(&note),
+            writes: writes.into(),
+        }
     }
 
     fn origin() -> Origin {

@@ -9,7 +9,9 @@ use crate::engine::caller::Caller;
 use crate::engine::keep::oids::Oids;
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::pipeline::ahead::LookedAhead;
+use crate::engine::pipeline::ask::{Answer, Origin};
 use crate::engine::pipeline::ranges;
+use crate::engine::pipeline::ready::Ready;
 use crate::engine::pipeline::replayed::Replays;
 use crate::engine::pipeline::way::Came;
 use crate::engine::pipeline::wide::WideReads;
@@ -32,6 +34,8 @@ const SHORT_PARTS: usize = 64;
 /// A draft that kept the limits, on its way to the sequencer.
 pub(crate) struct Admitted {
     pub(crate) draft: Draft,
+    /// Its writes, if it was made ready: the draft has none then.
+    pub(crate) ready: Option<Ready>,
     /// Its reads, if they are very many.
     pub(crate) wide: Option<Arc<WideReads>>,
     pub(crate) looked_ahead: LookedAhead,
@@ -60,6 +64,7 @@ impl Admitted {
     pub(crate) fn new(draft: Draft, bytes: usize) -> Admitted {
         Admitted {
             draft,
+            ready: None,
             wide: None,
             looked_ahead: LookedAhead::default(),
             judged: hash::Map::default(),
@@ -78,6 +83,14 @@ impl Admitted {
     pub(crate) fn is_short(&self) -> bool {
         let reads = self.draft.read_cells.len() + self.draft.read_ranges.len();
         self.wide.is_none() && is_short(self.bytes, self.draft.writes.len() + reads)
+    }
+
+    /// What is left when it is sealed: the draft, and who is told.
+    pub(crate) fn into_sealed(self) -> (Draft, Answer) {
+        let Admitted { draft, came, caller, blobs, .. } = self;
+        let Caller { client, mark, .. } = caller;
+        let origin = Origin { priority: draft.priority, came, client, mark, _blobs: blobs };
+        (draft, Answer::Key(origin))
     }
 
     /// Whether it may pass over what yields: a live draft of a client's.

@@ -171,6 +171,9 @@ pub(crate) struct Sealed {
 
 /// About what a transaction takes in the log.
 pub(crate) fn size(txn: &Txn) -> usize {
+    if let Some(run) = txn.writes.run() {
+        return run.batch_len() as usize;
+    }
     let writes =
         txn.writes.iter().map(|write| 32 + write.cell.key.len() + write.record.as_ref().map_or(0, |r| r.len()));
     40 + txn.note.len() + writes.sum::<usize>()

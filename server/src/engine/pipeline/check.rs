@@ -117,6 +117,13 @@ impl Check<'_> {
         Ok(Judged { stale, ..judged })
     }
 
+    /// Whether nothing that the draft has read has changed, and nothing has to be found out about that.
+    pub(crate) fn reads_hold(&self, admitted: &Admitted) -> bool {
+        let mut open = Open::default();
+        let judged = self.judge_reads(admitted, &mut open, &mut |fault| Err(Refused::Fault(fault)));
+        judged.is_ok() && open.is_nothing() && self.view.ahead.passed_checks().next().is_none()
+    }
+
     /// Asks about each conflict whether to go on.
     fn judge(
         &self,

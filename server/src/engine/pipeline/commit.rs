@@ -14,6 +14,13 @@ use crate::engine::pipeline::way::Line;
 use std::sync::Arc;
 use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, PreparedDraft, Receipt, Role, Tid};
 
+/// What becomes of an admitted draft that nothing is in the way of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Sealed,
+    Held,
+}
+
 impl Engine {
     /// Commits a draft for anybody; see [`Engine::commit_as`].
     pub fn commit(self: &Arc<Self>, draft: Draft, done: Done<Receipt>) {
@@ -39,7 +46,7 @@ impl Engine {
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
             Entered::Refused(fault, done) => done(Err(fault)),
             Entered::New => {
-                let pushed = draft().and_then(|draft| self.admit(caller, draft)).and_then(|admitted| {
+                let pushed = draft().and_then(|draft| self.admit(caller, draft, Next::Sealed)).and_then(|admitted| {
                     let (line, bytes) = (Line::of(admitted.draft.priority, admitted.bytes), admitted.bytes);
                     self.intake()
                         .push(Ask::Commit(admitted), (line, bytes), Bringer::Helps)
@@ -77,7 +84,7 @@ impl Engine {
             self.keys().complete(key, Err(fault.clone()));
             done(Err(fault));
         };
-        let admitted = match self.admit(caller.into(), draft) {
+        let admitted = match self.admit(caller.into(), draft, Next::Held) {
             Ok(admitted) => admitted,
             Err(fault) => return refuse(fault, done),
         };
@@ -118,7 +125,7 @@ impl Engine {
         if withdrawn.len() > self.limits().draft_writes_max {
             return done(Err(Fault::too_large("number of cells", withdrawn.len(), self.limits().draft_writes_max)));
         }
-        let mut admitted = match self.admit_in_any_mode(draft) {
+        let mut admitted = match self.admit_in_any_mode(draft, Next::Held) {
             Ok(admitted) => admitted,
             Err(fault) => return done(Err(fault)),
         };
@@ -202,21 +209,24 @@ impl Engine {
         }
     }
 
-    fn admit(&self, caller: Caller, draft: Draft) -> Result<Admitted, Fault> {
+    fn admit(&self, caller: Caller, draft: Draft, next: Next) -> Result<Admitted, Fault> {
         if let Some(fault) = self.health.unwritable() {
             return Err(fault);
         }
         self.check_mode(caller.role)?;
-        let mut admitted = self.admit_in_any_mode(draft)?;
+        let mut admitted = self.admit_in_any_mode(draft, next)?;
         admitted.caller = caller;
         Ok(admitted)
     }
 
     /// What was begun in another mode may be concluded in this one.
-    fn admit_in_any_mode(&self, draft: Draft) -> Result<Admitted, Fault> {
+    fn admit_in_any_mode(&self, draft: Draft, next: Next) -> Result<Admitted, Fault> {
         let mut admitted = admission::admit(draft, self.limits(), self.keep.oids(), self.visible())?;
-        admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
         admitted.blobs = self.hold_blobs(&admitted.draft)?;
+        if next == Next::Sealed {
+            admitted.ready = self.make_ready(&mut admitted.draft)?;
+        }
+        admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
         admitted.came = Some(self.intake().way().came(self.steady_ns()));
         Ok(admitted)
     }

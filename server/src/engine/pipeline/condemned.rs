@@ -24,6 +24,11 @@ impl Condemned {
         self.oids = oids.filter(|oids| !oids.is_empty());
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.oids.is_none()
+    }
+
     /// Refuses writes that name an object of the list.
     pub(crate) fn check<'a>(
         &self,

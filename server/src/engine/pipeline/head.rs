@@ -37,8 +37,8 @@ impl From<Unknown> for NoBase {
 impl HeadView<'_> {
     /// The newest revision of the cell if it is newer than `base`.
     pub(crate) fn newer(&self, part: Part, cell: &Cell, base: Tid) -> Result<Option<Tid>, Unknown> {
-        if let Some(head) = self.recent.head(cell) {
-            return Ok((head.tid > base).then_some(head.tid));
+        if let Some(newest) = self.recent.newest(cell) {
+            return Ok(Some(newest).filter(|newest| *newest > base));
         }
         if base >= self.recent.floor() {
             return Ok(None);
@@ -93,8 +93,8 @@ impl HeadView<'_> {
     pub(crate) fn newest(&self, part: Part, cell: &Cell) -> Result<HeadRecord, Unknown> {
         let seen = self.ahead.of(part).and_then(|seen| seen.head.as_ref().map(|head| (seen.at, head)));
         if let Some(head) = self.recent.head(cell) {
-            return match (&head.record, seen) {
-                (Kept::Here(record), _) => Ok((head.tid, record.clone())),
+            return match (head.record, seen) {
+                (Kept::Here(record), _) => Ok((head.tid, record)),
                 (Kept::Stored, Some((_, seen))) if seen.0 == head.tid => Ok(seen.clone()),
                 (Kept::Stored, _) => {
                     let stored = self.reader.peek(cell, head.tid).flatten().filter(|stored| stored.tid == head.tid);

@@ -22,6 +22,7 @@ mod tests;
 use crate::engine::caller::Whose;
 use crate::engine::pipeline::ask::DraftAsk;
 use crate::engine::pipeline::wide::WideReads;
+use crate::storage::Writes;
 use held::Held;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -77,6 +78,11 @@ impl Holds {
             None => self.other_holder(draft, to_prepare, None),
             Some(wide) => self.other_holder(draft, false, None).or_else(|| self.held.against_wide(wide)),
         }
+    }
+
+    /// The same for the writes of a large draft, which are sorted.
+    pub(crate) fn holder_of_large(&self, writes: &Writes) -> Option<u64> {
+        if self.prepared.is_empty() { None } else { self.held.against_large(writes) }
     }
 
     /// How many have read very much.

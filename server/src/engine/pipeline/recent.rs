@@ -7,14 +7,19 @@
 //! A cell that is not here has no revision newer than the floor, so a draft whose bases are at or above the floor is
 //! checked without touching the index. Bytes of pending revisions are always kept (merges need them); those of durable
 //! ones as long as the budget lasts, which makes a hot counter one function call.
+//!
+//! What a large draft wrote is kept as the sorted list that it came with, and forgotten as one: so to note three hundred thousand writes is one
+//! step as well.
 
 use crate::engine::pipeline::wide::WideReads;
+use crate::storage::{TxnWrite, Writes};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use zeolite_proto::{Cell, ReadCell, ReadRange, Tid};
 
 /// The newest sealed revision of a cell.
+#[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) tid: Tid,
     pub(crate) record: Kept,
@@ -56,15 +61,52 @@ pub(crate) struct Recent {
     /// Those whose bytes may still be here.
     kept: VecDeque<(Tid, Cell)>,
     kept_bytes: usize,
+    large: Large,
     /// So many writes since the last trim.
     written: usize,
+}
+
+/// What large drafts wrote, in order.
+#[derive(Default)]
+struct Large {
+    runs: VecDeque<(Tid, Writes)>,
+    cells: usize,
+    bytes: usize,
+}
+
+impl Large {
+    fn push(&mut self, tid: Tid, writes: &Writes) {
+        self.cells += writes.len();
+        self.bytes += bytes_of(writes);
+        self.runs.push_back((tid, writes.clone()));
+    }
+
+    fn pop(&mut self) -> Option<Tid> {
+        let (tid, writes) = self.runs.pop_front()?;
+        self.cells -= writes.len();
+        self.bytes -= bytes_of(&writes);
+        Some(tid)
+    }
+
+    fn first(&self) -> Option<Tid> {
+        self.runs.front().map(|(tid, _)| *tid)
+    }
+
+    fn newest(&self, cell: &Cell) -> Option<(Tid, &TxnWrite)> {
+        self.runs.iter().rev().find_map(|(tid, writes)| Some((*tid, &writes[writes.place(cell)?])))
+    }
+
+    fn behind(&self, tid: Tid) -> impl Iterator<Item = &Writes> {
+        self.runs.iter().filter(move |(at, _)| *at > tid).map(|(_, writes)| writes)
+    }
 }
 
 impl Recent {
     /// Nothing is known above `floor`, the newest tid of the store.
     pub(crate) fn new(floor: Tid, bounds: RecentBounds) -> Recent {
         let (order, kept) = Default::default();
-        Recent { bounds, floor, heads: BTreeMap::new(), order, kept, kept_bytes: 0, written: 0 }
+        let large = Large::default();
+        Recent { bounds, floor, heads: BTreeMap::new(), order, kept, kept_bytes: 0, large, written: 0 }
     }
 
     /// A cell without a head has no revision newer than this.
@@ -72,8 +114,18 @@ impl Recent {
         self.floor
     }
 
-    pub(crate) fn head(&self, cell: &Cell) -> Option<&Head> {
-        self.heads.get(cell)
+    pub(crate) fn head(&self, cell: &Cell) -> Option<Head> {
+        let head = self.heads.get(cell);
+        match self.large.newest(cell).filter(|(tid, _)| head.is_none_or(|head| head.tid < *tid)) {
+            Some((tid, write)) => Some(Head { tid, record: Kept::Here(write.record.clone()) }),
+            None => head.cloned(),
+        }
+    }
+
+    /// The tid of that.
+    pub(crate) fn newest(&self, cell: &Cell) -> Option<Tid> {
+        let head = self.heads.get(cell).map(|head| head.tid);
+        head.max(self.large.newest(cell).map(|(tid, _)| tid))
     }
 
     /// The first cell of the range with a revision newer than the range's base, but for those that are passed over.
@@ -82,24 +134,37 @@ impl Recent {
         range: &ReadRange,
         passed: &dyn Fn(&Cell, Tid) -> bool,
     ) -> Option<(&Cell, Tid)> {
+        let from = Cell { oid: range.oid, key: range.from.clone() };
+        let within = |cell: &Cell| cell.oid == range.oid && (range.to.is_empty() || cell.key < range.to);
+        let hit = |cell| {
+            let newest = self.newest(cell).filter(|newest| *newest > range.base && range.covers(cell))?;
+            (!passed(cell, newest)).then_some((cell, newest))
+        };
+        let in_runs = self.large.behind(range.base).filter_map(|writes| {
+            let first = writes.count_until(|cell| *cell < from);
+            writes.sorted(first..writes.len()).take_while(|cell| within(cell)).find_map(hit)
+        });
         let newer = self.order.partition_point(|(tid, _)| *tid <= range.base);
-        if self.order.len() - newer <= FEW {
-            let heads = self.order.range(newer..).filter(|(_, cell)| range.covers(cell));
-            let heads = heads.filter_map(|(_, cell)| self.heads.get_key_value(cell));
-            let heads = heads.filter(|(cell, head)| !passed(cell, head.tid)).map(|(cell, head)| (cell, head.tid));
-            return heads.min_by_key(|(cell, _)| *cell);
-        }
-        let from = Bound::Included(Cell { oid: range.oid, key: range.from.clone() });
-        self.heads
-            .range((from, Bound::Unbounded))
-            .take_while(|(cell, _)| cell.oid == range.oid && (range.to.is_empty() || cell.key < range.to))
-            .find(|(cell, head)| range.covers(cell) && head.tid > range.base && !passed(cell, head.tid))
-            .map(|(cell, head)| (cell, head.tid))
+        let in_heads = if self.order.len() - newer <= FEW {
+            self.order.range(newer..).filter_map(|(_, cell)| hit(cell)).min_by_key(|(cell, _)| *cell)
+        } else {
+            let cells = self.heads.range((Bound::Included(&from), Bound::Unbounded)).map(|(cell, _)| cell);
+            cells.take_while(|cell| within(cell)).find_map(hit)
+        };
+        in_runs.chain(in_heads).min_by_key(|(cell, _)| *cell)
     }
 
     /// How many writes there were behind a tid.
     pub(crate) fn count_behind(&self, tid: Tid) -> usize {
-        self.order.len() - self.order.partition_point(|(at, _)| *at <= tid)
+        let in_runs = self.large.behind(tid).map(|writes| writes.len()).sum::<usize>();
+        self.order.len() - self.order.partition_point(|(at, _)| *at <= tid) + in_runs
+    }
+
+    /// What was written behind a tid; a cell may come twice.
+    pub(crate) fn cells_behind(&self, tid: Tid) -> impl Iterator<Item = &Cell> {
+        let newer = self.order.partition_point(|(at, _)| *at <= tid);
+        let in_runs = self.large.behind(tid).flat_map(|writes| writes.iter().map(|write| &write.cell));
+        self.order.range(newer..).map(|(_, cell)| cell).chain(in_runs)
     }
 
     /// What is newer than each of very many reads: asked of what was written behind the oldest of them, which is less. By the place of
@@ -112,19 +177,26 @@ impl Recent {
         passed: &dyn Fn(usize, &Cell, Tid) -> bool,
     ) -> (Hits<'_>, Hits<'_>) {
         let (mut in_cells, mut in_ranges) = (Hits::new(), Hits::new());
-        let newer = self.order.partition_point(|(at, _)| *at <= wide.oldest());
-        for (_, cell) in self.order.range(newer..) {
-            let Some(head) = self.heads.get(cell) else { continue };
-            if let Some(at) = wide.cell(cell).filter(|at| head.tid > reads[*at].base) {
-                in_cells.insert(at, (cell, head.tid));
+        for cell in self.cells_behind(wide.oldest()) {
+            let Some(newest) = self.newest(cell) else { continue };
+            if let Some(at) = wide.cell(cell).filter(|at| newest > reads[*at].base) {
+                in_cells.insert(at, (cell, newest));
             }
-            let in_range = wide.range(cell).filter(|at| head.tid > ranges[*at].base);
-            if let Some(at) = in_range.filter(|at| !passed(*at, cell, head.tid)) {
-                let first = in_ranges.entry(at).or_insert((cell, head.tid));
-                *first = (*first).min((cell, head.tid));
+            let in_range = wide.range(cell).filter(|at| newest > ranges[*at].base);
+            if let Some(at) = in_range.filter(|at| !passed(*at, cell, newest)) {
+                let first = in_ranges.entry(at).or_insert((cell, newest));
+                *first = (*first).min((cell, newest));
             }
         }
         (in_cells, in_ranges)
+    }
+
+    /// These writes were sealed.
+    pub(crate) fn note_all(&mut self, tid: Tid, writes: &Writes) {
+        match writes.run() {
+            Some(_) => self.large.push(tid, writes),
+            None => writes.iter().for_each(|write| self.note(tid, write.cell.clone(), write.record.clone())),
+        }
     }
 
     /// A write was sealed.
@@ -158,9 +230,18 @@ impl Recent {
                 head.record = Kept::Stored;
             }
         }
-        for _ in 0..at_once(self.order.len().saturating_sub(cells_max)) {
-            if self.order.len() <= cells_max {
+        for _ in 0..at_once(self.cells().saturating_sub(cells_max)) {
+            if !self.is_over(cells_max, bytes_max) {
                 break;
+            }
+            // The oldest goes first.
+            let first = self.order.front().map(|(tid, _)| *tid);
+            if let Some(large) = self.large.first().filter(|large| first.is_none_or(|first| *large < first)) {
+                if large > visible {
+                    break;
+                }
+                self.floor = self.large.pop().unwrap_or(self.floor);
+                continue;
             }
             let Some((tid, cell)) = pop_durable(&mut self.order, visible) else { break };
             self.floor = tid;
@@ -175,8 +256,18 @@ impl Recent {
             self.kept.pop_front();
         }
         let is_durable = |queue: &VecDeque<(Tid, Cell)>| queue.front().is_some_and(|(tid, _)| *tid <= visible);
+        let first = self.order.front().map(|(tid, _)| *tid).into_iter().chain(self.large.first()).min();
         (self.kept_bytes > bytes_max && is_durable(&self.kept))
-            || (self.order.len() > cells_max && is_durable(&self.order))
+            || (self.is_over(cells_max, bytes_max) && first.is_some_and(|first| first <= visible))
+    }
+
+    fn cells(&self) -> usize {
+        self.order.len() + self.large.cells
+    }
+
+    // The bytes of a large draft go with all else of it.
+    fn is_over(&self, cells_max: usize, bytes_max: usize) -> bool {
+        self.cells() > cells_max || self.large.bytes > bytes_max
     }
 
     /// Everything pending was refused: only the store counts, and nothing in it is newer than `visible`.
@@ -192,6 +283,10 @@ impl Kept {
             Kept::Here(None) | Kept::Stored => 0,
         }
     }
+}
+
+fn bytes_of(writes: &Writes) -> usize {
+    writes.run().map_or(0, |run| run.bytes() as usize)
 }
 
 fn pop_durable(queue: &mut VecDeque<(Tid, Cell)>, visible: Tid) -> Option<(Tid, Cell)> {

@@ -68,7 +68,7 @@ impl Engine {
 
 /// Whether nothing that was looked at has changed since.
 fn is_of_today(judged: &JudgedRead, recent: &Recent) -> bool {
-    let is_newer = |cell| recent.head(cell).is_some_and(|head| head.tid > judged.at);
+    let is_newer = |cell| recent.newest(cell).is_some_and(|newest| newest > judged.at);
     judged.at >= recent.floor() && !judged.saw.iter().any(is_newer)
 }
 

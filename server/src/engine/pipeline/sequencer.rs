@@ -17,6 +17,7 @@
 mod closing;
 mod durable;
 mod promoting;
+mod readied;
 mod restoring;
 mod turns;
 mod two_phase;
@@ -30,7 +31,7 @@ use crate::engine::keep::system;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
-    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
+    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, PrepareAsk, Question, ROUNDS_MAX, Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -45,8 +46,8 @@ use crate::engine::pipeline::recent::{Recent, RecentBounds};
 use crate::engine::pipeline::replays::ToReplay;
 use crate::engine::pipeline::way::{LARGE_BYTES, Line};
 use crate::engine::sealed_write::SealedWrite;
-use crate::engine::{Caller, Engine, note};
-use crate::storage::{Txn, TxnWrite};
+use crate::engine::{Engine, note};
+use crate::storage::{Txn, TxnWrite, Writes};
 use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
@@ -150,9 +151,7 @@ impl Sequencer {
         if admitted.draft.key_since < self.keys_unknown_to {
             return self.refuse(draft, forgotten_key());
         }
-        if let Some(holder) =
-            self.holds.holder(&admitted.draft, admitted.wide.as_deref(), matches!(draft, DraftAsk::Prepare(_)))
-        {
+        if let Some(holder) = self.holder(&draft) {
             if let Some(fault) = self.in_doubt(holder) {
                 return self.refuse(draft, fault);
             }
@@ -167,6 +166,8 @@ impl Sequencer {
         {
             return self.refuse(draft, fault);
         }
+        let Some(draft) = self.seal_ready(draft) else { return };
+        let admitted = draft.admitted();
         let started = self.engine.clock().steady();
         if let Some(came) = admitted.came {
             self.engine.stats().queue.record((started.as_nanos() as u64).saturating_sub(came.ns));
@@ -192,10 +193,8 @@ impl Sequencer {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftAsk::Commit(admitted) => {
-                        let Admitted { draft, came, caller, blobs, .. } = admitted;
-                        let Caller { client, mark, .. } = caller;
-                        let origin = Origin { priority: draft.priority, came, client, mark, _blobs: blobs };
-                        self.seal(draft.key, &draft.note, judged.writes, Answer::Key(origin));
+                        let (draft, answer) = admitted.into_sealed();
+                        self.seal(draft.key, &draft.note, judged.writes, answer);
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, judged),
                     DraftAsk::Amend(ask) => self.amend(ask),
@@ -205,6 +204,13 @@ impl Sequencer {
             Err(Refused::Out(questions)) => self.send_out(draft, questions),
             Err(Refused::Wait(tid)) => self.ask_again_after(tid, draft.into_ask()),
         }
+    }
+
+    /// A prepared draft that is in the way.
+    fn holder(&self, draft: &DraftAsk) -> Option<u64> {
+        let Admitted { draft: asked, wide, ready, .. } = draft.admitted();
+        let holder = self.holds.holder(asked, wide.as_deref(), matches!(draft, DraftAsk::Prepare(_)));
+        holder.or_else(|| self.holds.holder_of_large(ready.as_ref()?.writes()))
     }
 
     /// What stands in the way whatever the bases are: size, garbage collection, gates, kinds. What the writer could refuse is refused
@@ -262,19 +268,28 @@ impl Sequencer {
     }
 
     fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>, answer: Answer) {
-        let (next, own) = (self.last.next(), answer.is_own());
-        // The server's own bookkeeping takes no time: what is restored later may be as old as what is there.
-        let now = self.engine.clock().unix_nanos();
-        let tid = if own { next } else { Tid::from_unix_nanos(now).max(next) };
-        self.ahead.look(tid, now);
+        let tid = self.next_tid(&answer);
         let stamped = |position: usize, write: SealedWrite| TxnWrite {
             cell: if write.stamped { stamp(&write.cell, tid, position) } else { write.cell },
             record: write.record,
             merged: write.merged,
         };
         let writes = writes.into_iter().enumerate().map(|(position, write)| stamped(position, write)).collect();
+        self.seal_at(tid, key, note, writes, answer);
+    }
+
+    fn next_tid(&mut self, answer: &Answer) -> Tid {
+        let next = self.last.next();
+        // The server's own bookkeeping takes no time: what is restored later may be as old as what is there.
+        let now = self.engine.clock().unix_nanos();
+        let tid = if answer.is_own() { next } else { Tid::from_unix_nanos(now).max(next) };
+        self.ahead.look(tid, now);
+        tid
+    }
+
+    fn seal_at(&mut self, tid: Tid, key: CommitKey, note: &Note, writes: Writes, answer: Answer) {
         let digest = self.engine.keys().digest(key);
-        let txn = Txn { tid, key, digest, own, note: note::encode(note), writes };
+        let txn = Txn { tid, key, digest, own: answer.is_own(), note: note::encode(note), writes };
         self.pass_on(txn, (None, true), answer);
     }
 
@@ -287,9 +302,7 @@ impl Sequencer {
             self.last_of_others = txn.tid;
         }
         self.engine.pipeline.yields.sealed(&txn);
-        for write in &txn.writes {
-            self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
-        }
+        self.recent.note_all(txn.tid, &txn.writes);
         let sealed_ns = self.engine.steady_ns();
         let bytes = ask::size(&txn);
         let line = if answer.is_batch() || bytes >= LARGE_BYTES { Line::Bulk } else { Line::Live };

@@ -140,7 +140,7 @@ mod tests {
             let spans = ranges::disjoint((0..2).map(|_| range(&mut dice)).collect());
             let Some(wide) = WideReads::of(&reads, &spans) else { continue };
             let (cells, in_spans) = recent.newer_of_many(&wide, &reads, &spans, &|_, _, _| false);
-            let newer = |read: &&ReadCell| recent.head(&read.cell).is_some_and(|head| head.tid > read.base);
+            let newer = |read: &&ReadCell| recent.newest(&read.cell).is_some_and(|newest| newest > read.base);
             let expected: Set<&Cell> = reads.iter().filter(newer).map(|read| &read.cell).collect();
             assert_eq!(cells.keys().map(|at| &reads[*at].cell).collect::<Set<_>>(), expected, "seed {seed}");
             for (at, span) in spans.iter().enumerate() {

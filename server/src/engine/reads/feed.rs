@@ -9,7 +9,7 @@
 //!   case: nothing is noted from when a batch is looked at until it is visible.
 
 use crate::engine::keep::system::SYSTEM_OID;
-use crate::storage::Txn;
+use crate::storage::{Txn, Writes};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,12 +21,53 @@ pub struct FeedItem {
     /// The commit.
     pub tid: Tid,
     /// The cells.
-    pub cells: Vec<Cell>,
+    pub cells: Cells,
+}
+
+/// Cells that were written. A large transaction's are not copied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cells {
+    list: Vec<Cell>,
+    large: Option<Writes>,
+}
+
+impl Cells {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.list.len() + self.large.as_ref().map_or(0, |writes| writes.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Each.
+    pub fn iter(&self) -> impl Iterator<Item = &Cell> {
+        self.list.iter().chain(self.large.iter().flat_map(|writes| writes.iter().map(|write| &write.cell)))
+    }
+}
+
+impl From<Vec<Cell>> for Cells {
+    fn from(list: Vec<Cell>) -> Cells {
+        Cells { list, large: None }
+    }
+}
+
+impl FromIterator<Cell> for Cells {
+    fn from_iter<I: IntoIterator<Item = Cell>>(cells: I) -> Cells {
+        Vec::from_iter(cells).into()
+    }
 }
 
 impl FeedItem {
     /// What a transaction says in a feed. The server's own cells are in nobody's cache, and not everybody may know of them.
     pub fn of(txn: &Txn) -> FeedItem {
+        if txn.writes.run().is_some() {
+            // None of the server's own is made ready so.
+            let large = Some(txn.writes.clone());
+            return FeedItem { tid: txn.tid, cells: Cells { list: Vec::new(), large } };
+        }
         let others = txn.writes.iter().map(|write| &write.cell).filter(|cell| cell.oid != SYSTEM_OID);
         FeedItem { tid: txn.tid, cells: others.cloned().collect() }
     }
@@ -126,7 +167,7 @@ mod tests {
         let recorder = Arc::new(Recorder { feed: feed.clone(), seen: Mutex::default() });
         assert_eq!(feed.join(|_| Some(recorder.clone())), Tid(1));
         for tid in [2, 3, 4] {
-            feed.publish(Tid(tid), 7, || vec![FeedItem { tid: Tid(tid), cells: vec![Cell::object(Oid(1))] }]);
+            feed.publish(Tid(tid), 7, || vec![FeedItem { tid: Tid(tid), cells: vec![Cell::object(Oid(1))].into() }]);
         }
         assert_eq!(*recorder.seen.lock(), [(Tid(2), Tid(1)), (Tid(3), Tid(2))]);
         assert_eq!((feed.visible(), feed.listeners()), (Tid(4), 0));

@@ -140,7 +140,7 @@ mod tests {
 
     fn txn(tid: u64) -> Txn {
         let note = Bytes::from(vec![0; 60]);
-        Txn { tid: Tid(tid), key: CommitKey([0; 16]), digest: 0, own: false, note, writes: Vec::new() }
+        Txn { tid: Tid(tid), key: CommitKey([0; 16]), digest: 0, own: false, note, writes: Vec::new().into() }
     }
 
     /// Of the next batch only.

@@ -178,9 +178,10 @@ struct Told {
 impl FeedSink for Told {
     fn push(&self, batch: &FeedBatch) -> bool {
         let item = &batch.items[0];
+        let cell = item.cells.iter().next().expect("a cell");
         let concern = self.interests.of(&batch.items);
-        let is_told = concern.held.iter().flatten().any(|held| held.cell == item.cells[0]);
-        self.told.lock().push((item.tid, item.cells[0].clone(), is_told || concern.everything[self.place.table] != 0));
+        let is_told = concern.held.iter().flatten().any(|held| held.cell == *cell);
+        self.told.lock().push((item.tid, cell.clone(), is_told || concern.everything[self.place.table] != 0));
         true
     }
 }

@@ -19,7 +19,7 @@ fn sample() -> Vec<Txn> {
             digest: 77,
             own: true,
             note: Bytes::from_static(b"note"),
-            writes: vec![write(1, b"", Some(b"record"), false), write(1, b"k", None, true)],
+            writes: vec![write(1, b"", Some(b"record"), false), write(1, b"k", None, true)].into(),
         },
         Txn {
             tid: Tid(9),
@@ -27,7 +27,7 @@ fn sample() -> Vec<Txn> {
             digest: 0,
             own: false,
             note: Bytes::new(),
-            writes: vec![write(2, b"", Some(b""), true)],
+            writes: vec![write(2, b"", Some(b""), true)].into(),
         },
     ]
 }

@@ -12,9 +12,9 @@ use super::{Change, Table, View, bad_row, keys, live_kind};
 use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::batches::Batch;
 use crate::store::log::{Place, Position};
-use crate::store::overlay::{Slot, Unsettled};
+use crate::store::overlay::{Slot, Slots, Unsettled};
 use crate::store::settings::StoreSettings;
-use crate::store::{KnownKey, StoreError, TxnWrite};
+use crate::store::{KnownKey, StoreError};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use zeolite_proto::{Cell, CommitKey, Oid, Tid, hash};
@@ -194,20 +194,20 @@ impl IndexWriter {
         }
     }
 
-    /// Takes a batch of the log into a draft; `view` is the index as it was when the draft was begun, `slot` says what a write is.
+    /// Takes a batch of the log into a draft; `view` is the index as it was when the draft was begun, `slots` say what a write is.
     pub(crate) fn add_batch(
         &self,
         draft: &mut Draft,
         view: &dyn View,
         batch: &Batch,
-        slot: impl Fn(&TxnWrite, Option<Place>) -> Slot,
+        slots: &Slots<'_>,
     ) -> Result<(), StoreError> {
         draft.batch(batch.position, batch.len, batch.first(), batch.last);
         for parsed in &batch.txns {
             draft.key(&parsed.txn.key, parsed.txn.digest, parsed.txn.tid);
             for (write, record) in parsed.txn.writes.iter().zip(&parsed.records) {
                 let place = record.map(|record| Place::of(batch.position, record));
-                self.add(draft, view, &write.cell, parsed.txn.tid, &slot(write, place))?;
+                self.add(draft, view, &write.cell, parsed.txn.tid, &slots.slot(write, place))?;
             }
         }
         Ok(())
@@ -218,9 +218,7 @@ impl IndexWriter {
         draft.batch(batch.position, batch.len, batch.first, batch.last);
         for txn in &batch.txns {
             draft.key(&txn.key, txn.digest, txn.tid);
-            for (cell, slot) in &txn.writes {
-                self.add(draft, view, cell, txn.tid, slot)?;
-            }
+            txn.each(|cell, slot| self.add(draft, view, cell, txn.tid, slot))?;
         }
         Ok(())
     }

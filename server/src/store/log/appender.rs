@@ -15,20 +15,18 @@
 use crate::clock::{Clock, SystemClock};
 use crate::store::disk::DiskFile;
 use crate::store::frame::{LOG_FORMAT, Rest, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_in_pieces};
-use crate::store::kinds::{KindId, Kinds};
+use crate::store::log::Position;
 use crate::store::log::handles;
 use crate::store::log::room::Room;
 use crate::store::log::segments::{self, Segment, segment_path};
-use crate::store::log::{Place, Position};
-use crate::store::overlay::{Prepared, Slot};
-use crate::store::settings::StoreSettings;
+use crate::store::overlay::{Prepared, Slots};
 use crate::store::state::State;
-use crate::store::{StoreError, Txn, TxnWrite};
+use crate::store::writes::check_write;
+use crate::store::{StoreError, Txn};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::Tid;
-use zeolite_proto::record::Header;
 
 // A buffer that one huge record made bigger than this is given back.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
@@ -144,9 +142,8 @@ impl Appender {
         let synced = self.clock.steady();
         let header = &self.segment.header;
         let position = Position { segment: header.number, generation: header.generation, offset: self.end };
-        let state = &self.state;
-        let slot = |write: &TxnWrite, place| slot(&state.kinds, &state.settings, write, place);
-        let prepared = Prepared::new(position, len, txns, &self.records, slot);
+        let slots = Slots { kinds: &self.state.kinds, settings: &self.state.settings };
+        let prepared = Prepared::new(position, len, txns, &self.records, &slots);
         self.end += len;
         self.last = prepared.last();
         self.buffer.shrink_to(BUFFER_KEPT_BYTES);
@@ -182,13 +179,16 @@ impl Appender {
                 return refused(format!("transaction {} is not newer than {last}", txn.tid));
             }
             last = txn.tid;
-            for write in &txn.writes {
-                if write.cell.oid.0 == u64::MAX {
-                    return refused("an object with the greatest oid, which is reserved".to_owned());
+            match txn.writes.run() {
+                Some(run) if run.note_len() != txn.note.len() => {
+                    return refused(format!(
+                        "transaction {} has another note than its writes were made ready for",
+                        txn.tid
+                    ));
                 }
-                if let Some(Err(error)) = write.record.as_deref().map(Header::parse) {
-                    return refused(format!("the record of {} in transaction {}: {error}", write.cell, txn.tid));
-                }
+                // They were checked then.
+                Some(_) => {}
+                None => txn.writes.iter().try_for_each(check_write)?,
             }
         }
         let (unsettled_bytes, bytes_max) = (self.unsettled().1, self.state.settings.overlay_bytes_max);
@@ -371,21 +371,6 @@ impl Appender {
 
 fn nanos(time: Duration) -> u64 {
     time.as_nanos() as u64
-}
-
-/// What the index is to know of a write.
-pub(crate) fn slot(kinds: &Kinds, settings: &StoreSettings, write: &TxnWrite, place: Option<Place>) -> Slot {
-    let Some(record) = &write.record else {
-        return Slot { kind: KindId::NONE, has_refs: false, has_blobs: false, place: None, record: None };
-    };
-    // A record without a readable header is refused at append and named as damage by verify; here it has no class.
-    let (class, version, refs, blobs) = match Header::parse(record) {
-        Ok(header) => (header.class, header.version, header.refs().len(), header.blobs().len()),
-        Err(_) => ("", 0, 0, 0),
-    };
-    let (has_refs, has_blobs) = (refs > 0, blobs > 0);
-    let kept = record.len() <= settings.kept_bytes_max.max(settings.inline_bytes_max);
-    Slot { kind: kinds.id(class, version), has_refs, has_blobs, place, record: kept.then(|| record.clone()) }
 }
 
 /// Whether an error means that there is no room.

@@ -132,14 +132,14 @@ fn keep(
     for parsed in batch.txns {
         let mut txn = parsed.txn;
         let mut writes = Vec::with_capacity(txn.writes.len());
-        for write in txn.writes {
+        for write in txn.writes.into_vec() {
             if stays(view.as_ref(), (cut, base), txn.tid, &write)? {
                 writes.push(write);
             } else {
                 went = true;
             }
         }
-        txn.writes = writes;
+        txn.writes = writes.into();
         if txn.writes.is_empty() && txn.tid <= cut.keys_after {
             went = true;
         } else {

@@ -108,7 +108,7 @@ impl World {
             digest: 1,
             own: false,
             note: Bytes::new(),
-            writes,
+            writes: writes.into(),
         };
         self.unsure = Some(txn.clone());
         let appended = self.appender.append(std::slice::from_ref(&txn))?;

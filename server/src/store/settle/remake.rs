@@ -9,16 +9,16 @@
 //! change-over of a pack has done to the index may be gone with it: then the pack is told, and ends.
 
 use super::{Left, Settler};
+use crate::store::StoreError;
 use crate::store::index::engines;
 use crate::store::index::live::LiveIndex;
 use crate::store::index::rows::Covered;
 use crate::store::index::writer::{Draft, IndexWriter};
 use crate::store::kinds::Kinds;
-use crate::store::log::appender::slot;
 use crate::store::log::walk::Walk;
 use crate::store::open::fresh_writer;
+use crate::store::overlay::Slots;
 use crate::store::state::State;
-use crate::store::{StoreError, TxnWrite};
 
 // One portion: so many revisions, or so much log.
 const PORTION_REVISIONS: usize = if cfg!(test) { 8 } else { 50_000 };
@@ -121,8 +121,8 @@ impl Remake {
             let Some(batch) = self.walk.next(&state.segments)?.filter(|batch| batch.last <= settled) else {
                 return Ok((draft, true));
             };
-            let slot = |write: &TxnWrite, place| slot(&state.kinds, &state.settings, write, place);
-            self.writer.add_batch(&mut draft, view.as_ref(), &batch, slot)?;
+            let slots = Slots { kinds: &state.kinds, settings: &state.settings };
+            self.writer.add_batch(&mut draft, view.as_ref(), &batch, &slots)?;
         }
         Ok((draft, false))
     }

@@ -26,7 +26,7 @@ fn one_batch_each() -> StoreSettings {
 
 // Object `oid` once more.
 fn again(oid: u64, tid: u64) -> Txn {
-    txn(tid, simple(oid, 10).writes)
+    txn(tid, simple(oid, 10).writes.into_vec())
 }
 
 fn record_of(opened: &Opened, tid: u64) -> Result<Option<Bytes>, StoreError> {

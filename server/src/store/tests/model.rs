@@ -87,7 +87,8 @@ pub(super) fn random_txn(dice: &mut fastrand::Rng, tid: u64) -> Txn {
         let record = record(["A", "Bee"][dice.usize(0..2)], dice.u32(1..4), [0, 10, 40, 100, 300][dice.usize(0..5)]);
         TxnWrite { cell, record: (dice.u8(0..5) > 0).then_some(record), merged: dice.bool() }
     };
-    txn(tid, cells.into_iter().map(write).collect())
+    let txn = txn(tid, cells.into_iter().map(write).collect());
+    if dice.bool() { txn } else { as_large(txn) }
 }
 
 pub(super) fn ask(reader: &Reader, model: &Model, dice: &mut fastrand::Rng) {

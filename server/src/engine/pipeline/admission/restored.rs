@@ -101,7 +101,7 @@ fn check_brought(draft: &KeptDraft, pieces: usize, limits: &Limits) -> Result<()
 
 /// Many of them come in one message: each gets memory of its own.
 pub(crate) fn own_restored(txn: &mut Txn) {
-    for write in &mut txn.writes {
+    for write in txn.writes.to_mut() {
         own(&mut write.cell.key, usize::MAX);
         if let Some(record) = &mut write.record {
             own(record, usize::MAX);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn txn(writes: Vec<TxnWrite>) -> Txn {
-        Txn { tid: Tid(7), key: CommitKey([1; 16]), digest: 0, own: false, note: Bytes::new(), writes }
+        Txn { tid: Tid(7), key: CommitKey([1; 16]), digest: 0, own: false, note: Bytes::new(), writes: writes.into() }
     }
 
     fn write(cell: Cell, record: impl Into<Bytes>) -> TxnWrite {

@@ -12,6 +12,7 @@
 
 use super::spans::{End, Spans};
 use crate::engine::pipeline::wide::WideReads;
+use crate::storage::Writes;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -140,6 +141,21 @@ impl Held {
         let by_cell = holders.copied().find(|id| Some(*id) != own);
         // A collection's own record is in no range.
         by_cell.or_else(|| if cell.is_object() { None } else { spans()?.holder(&cell.key, own) })
+    }
+
+    /// A draft that is in the way of any of very many sorted writes. What is held is mostly less than these: so it is gone over, and looked for in them.
+    pub(super) fn against_large(&self, writes: &Writes) -> Option<u64> {
+        let each = |cell| self.against_write(cell, false, None);
+        if !self.wide.is_empty() || self.cells.len() > writes.len() {
+            return writes.iter().find_map(|write| each(&write.cell));
+        }
+        let by_cell = self.cells.iter().find(|(cell, _)| writes.place(cell).is_some()).map(|(_, holders)| holders.by);
+        by_cell.or_else(|| {
+            self.ranges.keys().find_map(|oid| {
+                let first = writes.count_until(|cell| cell.oid < *oid);
+                writes.sorted(first..writes.len()).take_while(|cell| cell.oid == *oid).find_map(each)
+            })
+        })
     }
 
     /// A draft other than `own` that will write what was read.

@@ -31,8 +31,14 @@ impl Sequencer {
         let timeline = public(self.engine.setup.seed, "timeline", self.engine.steady_ns());
         let write = TxnWrite { cell: term_cell::cell(), record: Some(record), merged: false };
         let note = Note { description: format!("promoted: term {term}").into(), ..Note::default() };
-        let txn =
-            Txn { tid: self.last.next(), key, digest: 0, own: true, note: note::encode(&note), writes: vec![write] };
+        let txn = Txn {
+            tid: self.last.next(),
+            key,
+            digest: 0,
+            own: true,
+            note: note::encode(&note),
+            writes: vec![write].into(),
+        };
         self.promoted = Some((self.epoch, txn.tid));
         self.pass_on(txn, (Some(Life { timeline, packed_to: Tid::NONE }), false), Answer::Key(Origin::own()));
     }

@@ -134,7 +134,7 @@ impl Sequencer {
             );
             return Err(Fault::invalid(message));
         }
-        own_cells::keep_ceiling(&mut txn.writes, self.engine.keep.oids().ceiling())?;
+        own_cells::keep_ceiling(txn.writes.to_mut(), self.engine.keep.oids().ceiling())?;
         // Nobody asks for the outcome of bookkeeping: it needs no key.
         if system::is_own(txn) && matches!(self.engine.keys().standing(&Keyed::new(txn.key)), Standing::Committed(_)) {
             txn.key = NO_KEY;

@@ -110,7 +110,7 @@ impl Sequencer {
         }
         let written: hash::Set<&Cell> = draft.writes.iter().map(|write| &write.cell).collect();
         let cells = written.iter().copied().chain(draft.read_cells.iter().map(|read| &read.cell));
-        let heads = cells.filter_map(|cell| self.recent.head(cell)).map(|head| head.tid);
+        let heads = cells.filter_map(|cell| self.recent.newest(cell));
         heads.chain(self.endings.newest_reader(&written)).max().unwrap_or(Tid::NONE).max(self.unlike)
     }
 

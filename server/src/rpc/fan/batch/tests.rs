@@ -23,7 +23,7 @@ fn large(commits: &[u64], sessions: &[u32]) -> (FeedBatch, Vec<HeldCell>) {
                 held.push(HeldCell { tid: Tid(tid), cell: cell.clone(), who });
             }
         }
-        items.push(FeedItem { tid: Tid(tid), cells });
+        items.push(FeedItem { tid: Tid(tid), cells: cells.into() });
     }
     (FeedBatch { items, timeline: 7 }, held)
 }
@@ -77,7 +77,7 @@ fn of_a_large_batch_each_session_takes_its_cells_in_order() {
                 let mut expected: Vec<Told> = Vec::new();
                 for item in &batch.items {
                     let mut cells = Vec::new();
-                    for cell in &item.cells {
+                    for cell in item.cells.iter() {
                         cells.extend((number % u64::from(session) == 0).then(|| v2::Cell::from(cell)));
                         number += 1;
                     }
