@@ -33,7 +33,7 @@ type Lines = Result<Vec<String>, String>;
 
 /// Everything that a script's commands work on.
 pub struct World {
-    settings: HouseSettings,
+    pub(super) settings: HouseSettings,
     house: Option<House>,
     names: Names,
     actors: BTreeMap<String, Actor>,

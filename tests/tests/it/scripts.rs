@@ -25,7 +25,11 @@ fn every_script_prints_what_its_file_says() {
         }
         ran += 1;
         let text = std::fs::read_to_string(&path).expect("a script can be read");
-        let found = script::run(&text);
+        let found = script::run(&text, usize::MAX);
+        let small_ones = script::run(&text, 1);
+        if small_ones != found {
+            failures.push(format!("{name}, ready before: {}", script::first_difference(&found, &small_ones)));
+        }
         if found.contains("BAD COMMAND") || (found != text && !bless) {
             failures.push(format!("{name}: {}", script::first_difference(&text, &found)));
         }

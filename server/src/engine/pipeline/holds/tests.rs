@@ -268,3 +268,31 @@ fn hold(holds: &mut Holds, id: u64, is_amendment: bool, draft: &Draft) {
     prepared.stale = stale.into_iter().map(|stale| (stale.cell.clone(), stale)).collect();
     holds.hold(id, prepared);
 }
+
+#[test]
+fn what_is_in_the_way_of_very_many_writes_is_in_the_way_of_one_of_them() {
+    let mut found = 0;
+    for seed in 0..3000 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let any = |dice: &mut fastrand::Rng| {
+            let key: String = (0..dice.usize(0..3)).map(|_| dice.char('a'..='c')).collect();
+            Cell::entry(Oid(dice.u64(1..20)), key)
+        };
+        let key = |dice: &mut fastrand::Rng| (0..dice.usize(0..3)).map(|_| dice.char('a'..='c')).collect::<String>();
+        let mut holds = Holds::default();
+        for id in 1..1 + dice.u64(0..3) {
+            let writes = (0..dice.usize(0..3)).map(|_| sealed(any(&mut dice))).collect();
+            let reads = (0..dice.usize(0..3)).map(|_| any(&mut dice)).collect();
+            let spans = (0..dice.usize(0..2)).map(|_| range(dice.u64(1..20), &key(&mut dice), &key(&mut dice)));
+            holds.hold(id, prepared(writes, reads, ranges::disjoint(spans.collect())));
+        }
+        let cells: std::collections::BTreeSet<Cell> = (0..dice.usize(1..12)).map(|_| any(&mut dice)).collect();
+        let each: Vec<_> = cells.iter().map(|cell| (cell.clone(), false)).collect();
+        let write = |cell| crate::storage::TxnWrite { cell, record: None, merged: false };
+        let large = Writes::large(cells.into_iter().map(write).collect(), 0).expect("fits");
+        let expected = holds.holder(&draft(&each, &[], &[]), None, false);
+        assert_eq!(holds.holder_of_large(&large).is_some(), expected.is_some(), "seed {seed}");
+        found += usize::from(expected.is_some());
+    }
+    assert!((300..2700).contains(&found), "{found}");
+}
