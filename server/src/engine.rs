@@ -37,7 +37,7 @@ mod work;
 
 use crate::clock::Clock;
 use crate::storage::disk::{Disk, WatchedDisk};
-use crate::storage::{self, Blobs, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
+use crate::storage::{self, Ahead, Blobs, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
 use disk_errors::{DiskErrors, Looks};
 use health::Health;
 use keep::mode::Now;
@@ -112,6 +112,7 @@ struct Setup {
     seed: u64,
     clock: Arc<dyn Clock>,
     disk: Arc<dyn Disk>,
+    ahead: Arc<dyn Ahead>,
     disk_errors: Arc<DiskErrors>,
     opened_at: Duration,
 }
@@ -146,7 +147,7 @@ impl Engine {
         let opening = Opening { new_id: ids::public(seed, "store", 0), ..opening };
         let (keys_count_max, keys_age_s, overlay_bytes_max) =
             (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
-        let Opened { append, read, upkeep, blobs, recovered } =
+        let Opened { append, ahead, read, upkeep, blobs, recovered } =
             storage::open(disk.clone(), clock.clone(), store, opening, progress)?;
         let Recovered { last_tid, oid_max, keys, keys_floor, lived_ms, .. } = recovered;
         let last_of_others = system::last_of_others(read.as_ref(), last_tid)?;
@@ -174,7 +175,7 @@ impl Engine {
             work: Work::new(overlay_bytes_max / 2, overlay_bytes_max + largest as u64),
             numbers: Numbers::new(opened_at, settings.slow_commit_ms),
             copies,
-            setup: Setup { limits, registry, settings, seed, clock, disk, disk_errors, opened_at },
+            setup: Setup { limits, registry, settings, seed, clock, disk, ahead, disk_errors, opened_at },
             kept_to_the_end: OnceLock::new(),
         });
         let loops = Loops::new(engine.clone(), Parts { append, upkeep, last: last_tid, last_of_others, prepared });
@@ -209,6 +210,11 @@ impl Engine {
     /// The resolvers.
     pub fn registry(&self) -> &Registry {
         &self.setup.registry
+    }
+
+    /// What can be done before its turn.
+    fn ahead(&self) -> &dyn Ahead {
+        self.setup.ahead.as_ref()
     }
 
     /// The clock.

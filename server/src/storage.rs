@@ -1,7 +1,8 @@
-//! The storage: what the engine asks of whatever keeps its data, in three contracts, each with the one who uses it.
+//! The storage: what the engine asks of whatever keeps its data, in four contracts, each with the one who uses it.
 //!
 //! ```text
 //!   writer                Append   batches made durable, then published
+//!   callers               Ahead    what a large transaction costs, before its turn
 //!   callers, sequencer    Read     everything as of a tid; lists where more than one cell is asked for
 //!   settle loop, keeper,  Upkeep   the index follows; pack, in which the engine is the gatekeeper; verify
 //!   long works
@@ -14,8 +15,8 @@ mod log_store;
 pub use crate::store::disk;
 pub use crate::store::{
     BlobCounts, BlobHold, BlobReader, Blobs, Entry, INDEX_CACHE_BYTES, IndexKind, Kind, KnownKey, Left, Opening,
-    Packed, Progress, Range, Recovered, Revision, Stats, StoreError, StoreSettings, Swept, Txn, TxnWrite, Upload,
-    Uploader, Verified, Writes, blobs_of_record,
+    Packed, Progress, Range, Recovered, Revision, Stats, StoreError, StoreSettings, Swept, Txn, TxnWrite, Unsealed,
+    Upload, Uploader, Verified, Writes, blobs_of_record,
 };
 pub use log_store::{has_index, open};
 
@@ -29,6 +30,8 @@ use zeolite_proto::{Cell, Oid, Tid};
 pub struct Opened {
     /// The writer's.
     pub append: Box<dyn Append>,
+    /// Of whoever brings a large transaction.
+    pub ahead: Arc<dyn Ahead>,
     /// Everybody's.
     pub read: Arc<dyn Read>,
     /// The settle loop's and the long works'.
@@ -37,6 +40,12 @@ pub struct Opened {
     pub blobs: Arc<Blobs>,
     /// What was found.
     pub recovered: Recovered,
+}
+
+/// What can be done for a transaction before its turn; from any thread.
+pub trait Ahead: Send + Sync {
+    /// Sorts the writes of a large one, and brings them to the disk if that is worth it. Refuses what cannot be appended.
+    fn large(&self, writes: Vec<TxnWrite>, of: Unsealed) -> Result<Writes, StoreError>;
 }
 
 /// How long a batch took.

@@ -10,6 +10,7 @@ use toml::{Table, Value};
 const BOUNDS: &[(&str, u64, u64)] = &[
     ("store.segment_bytes_max", 4096, 2 << 30),
     ("store.log_room_bytes", 0, 16 << 20),
+    ("store.ahead_bytes_min", 1, 1 << 40),
     ("store.open_files_max", 1, 16_384),
     ("store.pack_garbage_min_percent", 0, 90),
     ("store.cache_bytes", 0, 1 << 44),

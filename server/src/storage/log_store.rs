@@ -1,11 +1,11 @@
 //! Owns the storage made of the store: its own log, an index, a pack beside the traffic.
 
-use super::{Append, Gatekeeper, Opened, PackPlan, Step, Times, Upkeep};
+use super::{Ahead, Append, Gatekeeper, Opened, PackPlan, Step, Times, Upkeep};
 use crate::clock::Clock;
 use crate::store::disk::Disk;
 use crate::store::{
     self, Appended, Appender, BlobHold, Blobs, Left, Opening, Packed, Packer, Progress, Reader, Settler, Stage, Store,
-    StoreError, StoreSettings, Swept, Txn, Verified, VerifyStage,
+    StoreError, StoreSettings, Swept, Txn, TxnWrite, Unsealed, Verified, VerifyStage, Writes,
 };
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -32,6 +32,7 @@ pub fn open(
         Box::new(LogAppend { appender: appender.timed_by(clock), blobs: blobs.clone(), pending: VecDeque::new() });
     Ok(Opened {
         append,
+        ahead: Arc::new(reader.ahead()),
         read,
         blobs,
         upkeep: Arc::new(LogUpkeep { reader, settler: Arc::new(Mutex::new(settler)) }),
@@ -44,6 +45,12 @@ pub fn has_index(disk: &dyn Disk, settings: &StoreSettings) -> Result<bool, Stor
     Store::has_index(disk, settings.index)
 }
 
+impl Ahead for store::Ahead {
+    fn large(&self, writes: Vec<TxnWrite>, of: Unsealed) -> Result<Writes, StoreError> {
+        store::Ahead::large(self, writes, of)
+    }
+}
+
 struct LogAppend {
     appender: Appender,
     blobs: Arc<Blobs>,
@@ -53,7 +60,7 @@ struct LogAppend {
 
 impl Append for LogAppend {
     fn append(&mut self, txns: &[Txn]) -> Result<Times, StoreError> {
-        let records = txns.iter().flat_map(|txn| &txn.writes).filter_map(|write| write.record.as_ref());
+        let records = txns.iter().flat_map(named).filter_map(|write| write.record.as_ref());
         let hold = self.blobs.keep_named(records);
         let appended = self.appender.append(txns)?;
         if let Some(hold) = &hold {
@@ -85,6 +92,14 @@ impl Append for LogAppend {
 
     fn unsettled(&self) -> (u64, u64) {
         self.appender.unsettled()
+    }
+}
+
+/// The writes of a transaction, unless it is known that none of them names blobs.
+fn named(txn: &Txn) -> &[TxnWrite] {
+    match txn.writes.run() {
+        Some(run) if !run.has_blobs() => &[],
+        _ => &txn.writes,
     }
 }
 

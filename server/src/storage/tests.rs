@@ -63,7 +63,7 @@ impl World {
         };
         let clock = Arc::new(HandClock::at(0));
         let opened = super::open(Arc::new(disk.clone()), clock, settings, 77, &mut |_| {})?;
-        let Opened { append, read, upkeep, blobs, recovered } = opened;
+        let Opened { append, ahead: _, read, upkeep, blobs, recovered } = opened;
         Ok(World { disk, append, read, upkeep, blobs, now: Duration::from_secs(1000), tid: recovered.last_tid.0 })
     }
 

@@ -29,6 +29,7 @@ pub(crate) const BATCH_HEADER_LEN: usize = 32;
 
 /// What a batch begins with: not text, so that it is rare in records.
 pub(crate) const BATCH_MAGIC: [u8; 4] = [0x9a, b'z', b'B', 0xb7];
+const TID_LEN: usize = 8;
 const FLAG_DELETED: u8 = 1;
 const FLAG_MERGED: u8 = 2;
 const TXN_OWN: u8 = 1;
@@ -251,6 +252,40 @@ pub(crate) fn encode_in_pieces<E>(
     }
     out[..BATCH_HEADER_LEN].copy_from_slice(&header);
     Ok(Rest::All)
+}
+
+/// Encodes a batch of one transaction that has no tid yet, without the batch's header, all of it given away in pieces. Gives the checksum of what is
+/// behind the tid.
+pub(crate) fn encode_ahead<E>(
+    (out, piece_bytes): (&mut Vec<u8>, usize),
+    txn: &Txn,
+    give: &mut dyn FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<crc32fast::Hasher, E> {
+    let mut body = crc32fast::Hasher::new();
+    let mut put = |at: u64, bytes: &[u8]| {
+        let tid = if at == BATCH_HEADER_LEN as u64 { TID_LEN } else { 0 };
+        body.update(&bytes[tid..]);
+        give(at, bytes)
+    };
+    let batch = (Salt(0), BATCH_HEADER_LEN as u64 + txn_len(txn));
+    let rest = encode_in_pieces((&mut *out, piece_bytes), batch, std::slice::from_ref(txn), &mut Vec::new(), &mut put)?;
+    match rest {
+        Rest::All => put(BATCH_HEADER_LEN as u64, &out[BATCH_HEADER_LEN..])?,
+        Rest::From(at, _) => put(at, out)?,
+    }
+    Ok(body)
+}
+
+/// The beginning of that batch: its header and the tid.
+pub(crate) fn complete(body: &crc32fast::Hasher, salt: Salt, txn: &Txn) -> [u8; BATCH_HEADER_LEN + TID_LEN] {
+    let header = BatchHeader { payload_len: txn_len(txn) as u32, txns: 1, first: txn.tid, last: txn.tid, crc: 0 };
+    let mut hasher = header.hasher(salt);
+    hasher.update(&txn.tid.0.to_le_bytes());
+    hasher.combine(body);
+    let mut out = [0; BATCH_HEADER_LEN + TID_LEN];
+    out[..BATCH_HEADER_LEN].copy_from_slice(&BatchHeader { crc: hasher.finalize(), ..header }.encode());
+    out[BATCH_HEADER_LEN..].copy_from_slice(&txn.tid.0.to_le_bytes());
+    out
 }
 
 fn encode_write((out, base): (&mut Vec<u8>, usize), write: &TxnWrite, crc: Option<u32>) -> Option<RecordAt> {

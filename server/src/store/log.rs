@@ -10,6 +10,7 @@
 //! ```
 //! Each number from 1 on is stood for by one current segment, so a missing file is noticed.
 
+pub(super) mod ahead;
 pub(super) mod appender;
 pub(super) mod batches;
 pub(super) mod handles;

@@ -25,7 +25,7 @@ use super::log::Place;
 use super::overlay::{Hit, Slot};
 use super::state::State;
 use super::steps::Step;
-use super::{Revision, StoreError};
+use super::{Ahead, Revision, StoreError};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -163,6 +163,11 @@ impl Reader {
     /// Whether these kinds (class and schema version) have a place, or which has none; with `keep` they have it from now on.
     pub fn number_kinds(&self, kinds: &mut dyn Iterator<Item = (&str, u32)>, keep: bool) -> Result<(), StoreError> {
         self.state.kinds.number(kinds, self.state.settings.kinds_max, keep)
+    }
+
+    /// What makes large transactions ready.
+    pub fn ahead(&self) -> Ahead {
+        Ahead::new(self.state.clone())
     }
 
     /// Numbers for status pages.

@@ -33,6 +33,9 @@ pub struct StoreSettings {
     /// The segment that is appended to is kept longer than what is in it by so much, in zeros: a small commit that is written over them is durable sooner than one
     /// that makes the file longer. 0: never.
     pub log_room_bytes: u64,
+    /// A large commit of so many bytes is written before its turn, to a file that becomes a segment of the log then: others do not wait for its
+    /// writing.
+    pub ahead_bytes_min: u64,
     /// Segments of the log that may be open at once for reading; others are opened when they are read. The one that is appended
     /// to is open besides.
     pub open_files_max: usize,
@@ -87,6 +90,7 @@ impl Default for StoreSettings {
         StoreSettings {
             segment_bytes_max: 256 << 20,
             log_room_bytes: 256 << 10,
+            ahead_bytes_min: 4 << 20,
             open_files_max: 128,
             pack_garbage_min_percent: 20,
             index: IndexKind::Redb,

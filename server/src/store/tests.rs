@@ -1,6 +1,7 @@
 //! The store against a model: seeded random writes, settles, kills and power cuts, and every kind of reading compared.
 
 pub(crate) mod engine;
+mod ahead;
 mod failures;
 mod files;
 mod fuzz;

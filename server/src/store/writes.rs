@@ -11,7 +11,9 @@
 //! A small transaction has no run: its writes are entered one by one, which costs less than looking into one more list does for all readers.
 
 use super::frame::{BATCH_HEADER_LEN, RecordAt, TXN_LEN_MIN, WRITE_LEN_MIN};
+use super::log::ahead::AheadFile;
 use super::{StoreError, TxnWrite};
+use parking_lot::Mutex;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -25,11 +27,13 @@ pub struct Writes(Arc<Listed>);
 struct Listed {
     list: Vec<TxnWrite>,
     run: Option<Run>,
+    /// It is on the disk already.
+    ahead: Mutex<Option<AheadFile>>,
 }
 
 impl Clone for Listed {
     fn clone(&self) -> Listed {
-        Listed { list: self.list.clone(), run: None }
+        Listed { list: self.list.clone(), run: None, ahead: Mutex::default() }
     }
 }
 
@@ -44,6 +48,7 @@ pub(crate) struct Run {
     batch_len: u64,
     bytes: u64,
     oid_max: u64,
+    has_blobs: bool,
 }
 
 /// What the index is to know of a write, as far as that is known before it is written.
@@ -73,12 +78,29 @@ impl Writes {
     /// A list with its run, for a transaction with an encoded note of this length. Refuses what a batch cannot hold.
     pub(crate) fn large(list: Vec<TxnWrite>, note_len: usize) -> Result<Writes, StoreError> {
         let run = Run::of(&list, note_len)?;
-        Ok(Writes(Arc::new(Listed { list, run: Some(run) })))
+        Ok(Writes(Arc::new(Listed { list, run: Some(run), ahead: Mutex::default() })))
     }
 
     /// What is known of a large one.
     pub(crate) fn run(&self) -> Option<&Run> {
         self.0.run.as_ref()
+    }
+
+    /// It was written to a file of its own, if nobody else has it yet.
+    pub(crate) fn set_ahead(&mut self, file: AheadFile) {
+        if let Some(listed) = Arc::get_mut(&mut self.0) {
+            listed.ahead = Mutex::new(Some(file));
+        }
+    }
+
+    /// Whether it was written to a file of its own, which is to become a segment.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.run().is_some() && self.0.ahead.lock().is_some()
+    }
+
+    /// That file; once.
+    pub(crate) fn take_ahead(&self) -> Option<AheadFile> {
+        self.run().and_then(|_| self.0.ahead.lock().take())
     }
 
     /// The list alone.
@@ -89,7 +111,7 @@ impl Writes {
     /// The list to be changed: of its own from here on, and without what was known of it.
     pub fn to_mut(&mut self) -> &mut Vec<TxnWrite> {
         let listed = Arc::make_mut(&mut self.0);
-        listed.run = None;
+        (listed.run, listed.ahead) = (None, Mutex::default());
         &mut listed.list
     }
 
@@ -144,7 +166,8 @@ impl Run {
         }
         let mut order: Vec<u32> = (0..list.len() as u32).collect();
         order.sort_unstable_by(|a, b| list[*a as usize].cell.cmp(&list[*b as usize].cell));
-        Ok(Run { order, about, kinds: kinds.list, note_len, batch_len: offset, bytes, oid_max })
+        let has_blobs = about.iter().any(|about| about.has_blobs);
+        Ok(Run { order, about, kinds: kinds.list, note_len, batch_len: offset, bytes, oid_max, has_blobs })
     }
 
     /// Of which classes the records are.
@@ -170,6 +193,11 @@ impl Run {
     /// The memory that the list holds.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether a record names blobs.
+    pub(crate) fn has_blobs(&self) -> bool {
+        self.has_blobs
     }
 
     /// The greatest oid in it.
@@ -235,7 +263,7 @@ impl Deref for Writes {
 
 impl From<Vec<TxnWrite>> for Writes {
     fn from(list: Vec<TxnWrite>) -> Writes {
-        Writes(Arc::new(Listed { list, run: None }))
+        Writes(Arc::new(Listed { list, run: None, ahead: Mutex::default() }))
     }
 }
 

@@ -100,6 +100,7 @@ impl Trial {
         settings.engine.recent_cells_max = [4, 20, 100_000][rng.usize(0..3)];
         // With these also small drafts are made ready before their turn.
         settings.engine.ready_writes_min = [1, 3, 16_384][rng.usize(0..3)];
+        settings.store.ahead_bytes_min = [1, 4 << 20][rng.usize(0..2)];
         settings.engine.recent_bytes_max = [10, 32 << 20][rng.usize(0..2)];
         settings.engine.batch_txns_max = [1, 3, 100][rng.usize(0..3)];
         settings.engine.hop_max = [1, 4, 100][rng.usize(0..3)];

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   caller's thread   all of it is put or deleted, and nothing that the store has as of a tid is newer than what it was made on:
-//!                     what it comes to is known, if nothing else is committed. It is sorted, and where its records will lie is worked out
+//!                     what it comes to is known, if nothing else is committed. It is sorted, where its records will lie is worked out,
+//!                     and it is written to a file of its own
 //!   sequencer         what was written behind that tid is asked for in the draft, which is less than the other way round;
 //!                     no checked read, held cell, gate or list of garbage is in its way: sealed as it is
 //!                     anything is: it is judged write by write like any other draft
@@ -18,7 +19,7 @@ use crate::engine::faults::fault_of;
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::note;
 use crate::engine::pipeline::recent::Recent;
-use crate::storage::{TxnWrite, Writes};
+use crate::storage::{TxnWrite, Unsealed, Writes};
 use zeolite_proto::{Change, Draft, Fault, Tid, Write};
 
 /// So many writes are compared with the store together.
@@ -51,7 +52,8 @@ impl Engine {
             TxnWrite { cell: write.cell, record, merged: false }
         };
         let writes = std::mem::take(&mut draft.writes).into_iter().map(sealed).collect();
-        let writes = Writes::large(writes, note::encode(&draft.note).len()).map_err(fault_of)?;
+        let of = Unsealed { key: draft.key, digest: self.keys().digest(draft.key), note: note::encode(&draft.note) };
+        let writes = self.ahead().large(writes, of).map_err(fault_of)?;
         Ok(Some(Ready { writes, bases, clear_to }))
     }
 

@@ -210,17 +210,21 @@ impl Writer {
             Batch { epoch: first.epoch(), life, of_primary: false, txns: Arc::default(), answers: Vec::new(), times };
         let (mut txns, mut bytes) = (Vec::new(), 0);
         let (mut next, mut begun) = (Some(first), false);
+        let is_ahead = |hop: &Hop| matches!(hop, Hop::Sealed(sealed) if sealed.txn.writes.is_ahead());
+        let mut ends = false;
         while let Some(hop) = next.take() {
             let len = if let Hop::Sealed(sealed) = &hop { sealed.on_its_way.bytes() } else { 0 };
             // What is large begins a batch: nobody before it waits for its write.
             let full = txns.len() >= self.bounds.txns_max
                 || (bytes > 0 && (bytes + len > self.bounds.bytes_max || len >= LARGE_BYTES));
-            if full || hop.epoch() != batch.epoch || (begun && hop.begins_segment()) {
+            if full || ends || hop.epoch() != batch.epoch || (begun && hop.begins_segment()) {
                 self.first = Some(hop);
                 break;
             }
             bytes += len;
             begun = true;
+            // It becomes a segment, and what is behind it goes on there.
+            ends = is_ahead(&hop);
             match hop {
                 Hop::Sealed(sealed) => {
                     self.engine.stats().queue.record(now.saturating_sub(sealed.sealed_ns));

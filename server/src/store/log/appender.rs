@@ -16,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::store::disk::DiskFile;
 use crate::store::frame::{LOG_FORMAT, Rest, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_in_pieces};
 use crate::store::log::Position;
+use crate::store::log::ahead::AheadFile;
 use crate::store::log::handles;
 use crate::store::log::room::Room;
 use crate::store::log::segments::{self, Segment, segment_path};
@@ -130,6 +131,13 @@ impl Appender {
             return Err(StoreError::DiskFull);
         }
         let len = self.check(txns)?;
+        if let [txn] = txns
+            && let Some(ahead) = txn.writes.take_ahead().filter(|ahead| ahead.is_of(txn))
+        {
+            return self.append_ahead(txn, ahead, len);
+        }
+        // Beside others it is written once more.
+        txns.iter().for_each(|txn| drop(txn.writes.take_ahead()));
         let start = self.clock.steady();
         self.make_room(len)?;
         let roomed = self.clock.steady();
@@ -140,22 +148,48 @@ impl Appender {
         }
         self.cut_unsynced = false;
         let synced = self.clock.steady();
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+        let encode_ns = nanos(written - roomed).saturating_sub(written_ns);
+        Ok(self.appended(txns, len, (encode_ns, nanos(roomed - start) + written_ns, nanos(synced - written))))
+    }
+
+    // The batch is behind what was there.
+    fn appended(&mut self, txns: &[Txn], len: u64, (encode_ns, write_ns, sync_ns): (u64, u64, u64)) -> Appended {
         let header = &self.segment.header;
         let position = Position { segment: header.number, generation: header.generation, offset: self.end };
         let slots = Slots { kinds: &self.state.kinds, settings: &self.state.settings };
         let prepared = Prepared::new(position, len, txns, &self.records, &slots);
         self.end += len;
         self.last = prepared.last();
-        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
-        Ok(Appended {
-            prepared,
-            segment: self.segment.clone(),
-            end: self.end,
-            bytes: len,
-            encode_ns: nanos(written - roomed).saturating_sub(written_ns),
-            write_ns: nanos(roomed - start) + written_ns,
-            sync_ns: nanos(synced - written),
-        })
+        Appended { prepared, segment: self.segment.clone(), end: self.end, bytes: len, encode_ns, write_ns, sync_ns }
+    }
+
+    // What was written ahead becomes the next segment.
+    fn append_ahead(&mut self, txn: &Txn, mut ahead: AheadFile, len: u64) -> Result<Appended, StoreError> {
+        let start = self.clock.steady();
+        let header = self.next_header(Tid::NONE)?;
+        ahead.complete(&header, txn).map_err(no_segment)?;
+        let synced = self.clock.steady();
+        let path = segment_path(header.number, 0);
+        if let Err(error) = ahead.name(&path) {
+            // Whether the next start finds it nobody can tell, unless it is surely gone.
+            return Err(match is_full(&error) && self.remove_durably(&path) {
+                true => StoreError::DiskFull,
+                false => self.poisoned("naming a segment", &error),
+            });
+        }
+        let file = ahead.file.clone();
+        let segment = Segment::new(header, self.state.handles.kept(path, file.clone()), SEGMENT_HEADER_LEN as u64);
+        self.begun(segment, file);
+        self.room.cut(self.end + len);
+        self.records.clear();
+        let named = self.clock.steady();
+        Ok(self.appended(std::slice::from_ref(txn), len, (0, nanos(named - synced), nanos(synced - start))))
+    }
+
+    fn remove_durably(&self, path: &str) -> bool {
+        let disk = &self.state.disk;
+        disk.remove(path).and_then(|()| disk.sync_dir(segments::LOG_DIR)).is_ok()
     }
 
     /// Lets readers see a durable batch.
@@ -239,7 +273,8 @@ impl Appender {
 
     /// Whether a batch is appended to the current segment.
     pub fn fits(&self, txns: &[Txn]) -> bool {
-        batch_len(txns).is_ok_and(|len| !self.begins_segment(len))
+        let is_ahead = txns.iter().any(|txn| txn.writes.is_ahead());
+        !is_ahead && batch_len(txns).is_ok_and(|len| !self.begins_segment(len))
     }
 
     fn begins_segment(&self, len: u64) -> bool {
@@ -261,7 +296,8 @@ impl Appender {
         self.begin_segment_packed(Tid::NONE)
     }
 
-    fn begin_segment_packed(&mut self, packed_to: Tid) -> Result<(), StoreError> {
+    // The header of the segment that comes behind this one, which has its last byte then.
+    fn next_header(&mut self, packed_to: Tid) -> Result<SegmentHeader, StoreError> {
         let Some(number) = self.segment.header.number.checked_add(1) else {
             return Err(StoreError::Refused { what: "the log has 2^32 segments".to_owned() });
         };
@@ -275,28 +311,32 @@ impl Appender {
             return Err(self.poisoned("syncing the log", &error));
         }
         let header = self.segment.header.next(number, (self.end, self.last), self.timeline);
-        let header = SegmentHeader { packed_to, ..header };
+        Ok(SegmentHeader { packed_to, ..header })
+    }
+
+    // It is there, with its header.
+    fn begun(&mut self, segment: Segment, file: Arc<dyn DiskFile>) {
+        self.half_begun = false;
+        let before = std::mem::replace(&mut self.segment, Arc::new(segment));
+        self.file = file;
+        before.file.let_go();
+        self.end = SEGMENT_HEADER_LEN as u64;
+        self.room.cut(self.end);
+        self.state.segments.register(self.segment.clone());
+        self.state.segments.make_current(&self.segment.header);
+    }
+
+    fn begin_segment_packed(&mut self, packed_to: Tid) -> Result<(), StoreError> {
+        let header = self.next_header(packed_to)?;
         match self.create(header) {
             Ok((segment, file)) => {
-                self.half_begun = false;
-                let before = std::mem::replace(&mut self.segment, Arc::new(segment));
-                self.file = file;
-                before.file.let_go();
-                self.end = SEGMENT_HEADER_LEN as u64;
-                self.room.cut(self.end);
-                self.state.segments.register(self.segment.clone());
-                self.state.segments.make_current(&header);
+                self.begun(segment, file);
                 Ok(())
             }
             Err(error) => {
                 // A leftover says which tid is before it: it must go, or be made good, before anything is appended here.
-                let disk = &self.state.disk;
-                let removed = disk.remove(&segment_path(number, 0)).and_then(|()| disk.sync_dir(segments::LOG_DIR));
-                self.half_begun = removed.is_err();
-                Err(match is_full(&error) {
-                    true => StoreError::DiskFull,
-                    false => StoreError::NoSegment { why: error.to_string() },
-                })
+                self.half_begun = !self.remove_durably(&segment_path(header.number, 0));
+                Err(no_segment(error))
             }
         }
     }
@@ -366,6 +406,13 @@ impl Appender {
         let reason = self.state.poison.get_or_init(|| format!("{what}: {error}"));
         tracing::error!(%reason, "the store is poisoned");
         StoreError::Poisoned { reason: reason.clone() }
+    }
+}
+
+fn no_segment(error: io::Error) -> StoreError {
+    match is_full(&error) {
+        true => StoreError::DiskFull,
+        false => StoreError::NoSegment { why: error.to_string() },
     }
 }
 
