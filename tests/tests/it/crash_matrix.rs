@@ -22,6 +22,8 @@ fn settings() -> HouseSettings {
     settings.store.segment_bytes_max = 4096;
     settings.store.checkpoint_log_bytes = 6000;
     settings.engine.batch_txns_max = 4;
+    // The draft of two pages is written before its turn.
+    (settings.engine.ready_writes_min, settings.store.ahead_bytes_min) = (2, 1);
     settings
 }
 
@@ -56,6 +58,7 @@ fn drafts(round: u64, first: Oid, base: Tid) -> Vec<Draft> {
             .apply(cell(1), class::COUNTER, counter::add(1))
             .delete(cell(4 + round / 2), base)
             .draft(),
+        Work::new(key(round * 10 + 5)).put(cell(50 + round), base, &text(2)).put(cell(70), base, &text(4)).draft(),
     ]
 }
 

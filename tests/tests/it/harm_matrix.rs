@@ -28,6 +28,8 @@ fn settings() -> HouseSettings {
     settings.store.cache_bytes = 2000;
     settings.store.recent_entries_max = 1;
     settings.engine.batch_txns_max = 4;
+    // The draft of two pages is written before its turn.
+    (settings.engine.ready_writes_min, settings.store.ahead_bytes_min) = (2, 1);
     (settings.engine.history_min_s, settings.engine.pin_grace_s) = (0, 0);
     settings
 }

@@ -214,16 +214,16 @@ impl Writer {
         let mut ends = false;
         while let Some(hop) = next.take() {
             let len = if let Hop::Sealed(sealed) = &hop { sealed.on_its_way.bytes() } else { 0 };
-            // What is large begins a batch: nobody before it waits for its write.
+            // What is large begins a batch: nobody before it waits for its write. What was written ahead is one: it becomes a segment.
             let full = txns.len() >= self.bounds.txns_max
                 || (bytes > 0 && (bytes + len > self.bounds.bytes_max || len >= LARGE_BYTES));
-            if full || ends || hop.epoch() != batch.epoch || (begun && hop.begins_segment()) {
+            let is_apart = ends || (begun && is_ahead(&hop));
+            if full || is_apart || hop.epoch() != batch.epoch || (begun && hop.begins_segment()) {
                 self.first = Some(hop);
                 break;
             }
             bytes += len;
             begun = true;
-            // It becomes a segment, and what is behind it goes on there.
             ends = is_ahead(&hop);
             match hop {
                 Hop::Sealed(sealed) => {
