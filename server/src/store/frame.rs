@@ -259,7 +259,7 @@ pub(crate) fn encode_in_pieces<E>(
 pub(crate) fn encode_ahead<E>(
     (out, piece_bytes): (&mut Vec<u8>, usize),
     txn: &Txn,
-    give: &mut dyn FnMut(u64, &[u8]) -> Result<(), E>,
+    mut give: impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<crc32fast::Hasher, E> {
     let mut body = crc32fast::Hasher::new();
     let mut put = |at: u64, bytes: &[u8]| {

@@ -123,11 +123,11 @@ impl AheadFile {
         let Unsealed { key, digest, note } = self.of.clone();
         let txn = Txn { tid: Tid::NONE, key, digest, own: false, note, writes: writes.clone() };
         self.file.set_len(0)?;
-        let mut put = |at: u64, bytes: &[u8]| {
+        let put = |at: u64, bytes: &[u8]| {
             self.file.write_all_at(bytes, SEGMENT_HEADER_LEN as u64 + at)?;
             self.file.sync_data()
         };
-        self.body = encode_ahead((&mut Vec::new(), SYNC_BYTES), &txn, &mut put)?;
+        self.body = encode_ahead((&mut Vec::new(), SYNC_BYTES), &txn, put)?;
         Ok(())
     }
 
