@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,14 @@ CONF = """\
 %import zeolite.zodb
 instancehome {directory}
 """
-#: Of one database; main is at the root, any other one is mounted where its name says.
+#: Of one database; main is at the root, any other one is mounted where its name says, or where the test does.
 DATABASE = """\
 <zodb_db {database}>
-    mount-point /{point}
+    mount-point {point}
+    {storage}
+</zodb_db>
+"""
+ZEOLITE = """\
     <zeolite>
         server {server}
         database {database}
@@ -28,8 +32,16 @@ DATABASE = """\
         blob-cache-size 100MB
         {more}
     </zeolite>
-</zodb_db>
 """
+#: What stays where it was, or comes later.
+FILE = """\
+    <filestorage>
+        path {directory}/{database}.fs
+        blob-dir {directory}/{database}-blobs
+        pack-gc false
+    </filestorage>
+"""
+MAIN = {"main": "/"}
 #: Zope alone: of the installed products none but its own.
 ZOPE = """\
 <configure xmlns="http://namespaces.zope.org/zope" xmlns:meta="http://namespaces.zope.org/meta">
@@ -48,18 +60,28 @@ EVERYTHING = """\
 
 
 class Instance:
-    """A Zope; each step is a process of its own."""
+    """A Zope; each step is a process of its own. Databases that are ``in_files`` have a Data.fs, all others are the server's."""
 
-    def __init__(self, directory: Path, server: str, zcml: str, databases: Sequence[str] = ("main",), more: str = ""):
+    def __init__(
+        self,
+        directory: Path,
+        server: str,
+        zcml: str,
+        databases: Sequence[str] = ("main",),
+        more: str = "",
+        *,
+        points: Mapping[str, str] = MAIN,
+        in_files: Sequence[str] = (),
+    ):
         (directory / "etc").mkdir(parents=True)
         (directory / "etc/site.zcml").write_text(zcml)
         self.conf = directory / "etc/zope.conf"
-        sections = [
-            DATABASE.format(
-                database=name, point="" if name == "main" else name, server=server, directory=directory, more=more
-            )
-            for name in databases
-        ]
+        sections = []
+        for name in databases:
+            kind = FILE if name in in_files else ZEOLITE
+            storage = kind.format(database=name, server=server, directory=directory, more=more)
+            point = {**MAIN, **points}.get(name, f"/{name}")
+            sections.append(DATABASE.format(database=name, point=point, storage=storage))
         self.conf.write_text(CONF.format(directory=directory) + "".join(sections))
         self.directory = directory
 

@@ -24,6 +24,7 @@ from ZODB.utils import p64
 from zeolite import _zeolite
 from zeolite.zodb.blobfiles import Files
 
+from .elsewhere import OWN, Databases
 from .overlay import Overlay
 from .steps import PASSING, Step, told
 
@@ -55,6 +56,11 @@ class Tx:
 
 def _has_changed(connection: Any) -> bool:
     return bool(connection._registered_objects) or connection._savepoint_storage is not None
+
+
+def _is_persistent(obj: Any) -> bool:
+    """By its class: asked itself, a ghost would load its state, which may be what fails."""
+    return bool(IPersistent.implementedBy(type(obj)))
 
 
 class Stepping:
@@ -95,7 +101,7 @@ class Stepping:
         try:
             connection, last = self._idle.pop()
         except IndexError:
-            database = DB(overlay, cache_size=CACHED, pool_size=1)
+            database = DB(overlay, cache_size=CACHED, pool_size=1, databases=Databases(), database_name=OWN)
             connection = database.open(transaction_manager=transaction.TransactionManager())
             # What it looks at to begin with no step has seen.
             overlay.read.clear()
@@ -144,7 +150,7 @@ class Stepping:
             if former is not None and self._step.taking_back is not None:
                 self._step.taking_back(self._as_left(oid, obj, former, connection), tx)
             if is_stepped:
-                if IPersistent.providedBy(obj):
+                if _is_persistent(obj):
                     obj._p_activate()
                 self._step(given, tx)
                 # Its record is written with the new version whatever the step has changed; and with whatever it has changed elsewhere,
@@ -160,7 +166,7 @@ class Stepping:
             return told(error)
         finally:
             # Another step that reads it loads it again, and that is seen.
-            if IPersistent.providedBy(obj):
+            if _is_persistent(obj):
                 obj._p_deactivate()
         return overlay.share, overlay.may_know_more()
 

@@ -113,7 +113,9 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         self._pack_gc = pack_gc
         self._name = name or f"zeolite://{','.join(addresses)}/{database}"
         self.__name__ = self._name
-        self._sort_key = f"{self._database.store_id():016x}/{database}"
+        # Before files (their paths) and all that names itself otherwise: a finish that fails here, because the server was restarted since
+        # the vote, fails before another database has finished, and then none has.
+        self._sort_key = f"!{self._database.store_id():016x}/{database}"
         self._is_root = True
         self._snapshot: _zeolite.Snapshot | None = None
         self._under_way: dict[int, Staged | Copied] = {}
