@@ -1,7 +1,7 @@
 //! The store against a model: seeded random writes, settles, kills and power cuts, and every kind of reading compared.
 
-pub(crate) mod engine;
 mod ahead;
+pub(crate) mod engine;
 mod failures;
 mod files;
 mod fuzz;

@@ -114,10 +114,14 @@ fn a_machine_stopped_at_any_call_has_all_of_it_or_nothing() {
         })()
         .is_ok();
         for seed in 0..6 {
-            let opened = open(&disk.crash(seed), settings()).unwrap_or_else(|error| panic!("stop {stop} seed {seed}: {error}"));
+            let opened =
+                open(&disk.crash(seed), settings()).unwrap_or_else(|error| panic!("stop {stop} seed {seed}: {error}"));
             let found = tids(&opened);
             assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>(), "stop {stop} seed {seed}");
-            assert!((acknowledged..=acknowledged + 1).contains(&(found.len() as u64)), "stop {stop} seed {seed}: {found:?}");
+            assert!(
+                (acknowledged..=acknowledged + 1).contains(&(found.len() as u64)),
+                "stop {stop} seed {seed}: {found:?}"
+            );
             let whole = all_txns(&opened).iter().all(|txn| txn.writes.len() == if txn.tid.0 % 2 == 0 { 1 } else { 9 });
             assert!(whole, "stop {stop} seed {seed}");
         }
