@@ -22,6 +22,7 @@ mod kinds;
 mod log;
 mod open;
 mod overlay;
+mod pace;
 mod pack;
 mod reader;
 mod recent;

@@ -18,6 +18,7 @@ use super::kinds::Kinds;
 use super::log::handles::Handles;
 use super::log::segments::Segments;
 use super::overlay::Overlay;
+use super::pace::Pace;
 use super::recent::Recent;
 use super::recover::torn;
 use super::settings::StoreSettings;
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) kinds: Kinds,
     pub(crate) cache: Cache,
     pub(crate) recent: Recent,
+    /// Of what is written beside commits.
+    pub(crate) pace: Arc<Pace>,
     /// How many cut ends of the log are kept.
     pub(crate) torn: u64,
     /// What is kept beside the log.
@@ -92,6 +95,7 @@ impl State {
             kinds,
             cache: Cache::new(settings.cache_bytes),
             recent: Recent::new(facts.settled, settings.recent_entries_max),
+            pace: Arc::default(),
             poison: blobs.poison().clone(),
             blobs,
             published: AtomicU64::new(facts.last.0),
@@ -113,6 +117,7 @@ impl State {
     /// Lets readers see up to a tid; the appender's alone.
     pub(crate) fn set_published(&self, tid: Tid) {
         self.published.store(tid.0, Ordering::SeqCst);
+        self.pace.published(self.overlay.bytes());
     }
 
     /// The oldest snapshot whose revisions are all there.

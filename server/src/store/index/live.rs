@@ -4,6 +4,7 @@
 
 use super::{Change, Failure, Index, View};
 use crate::store::StoreError;
+use crate::store::pace::Pace;
 use parking_lot::RwLock;
 use std::sync::Arc;
 
@@ -51,9 +52,11 @@ impl LiveIndex {
         self.now()?.make_room(bytes)
     }
 
-    /// See [`Index::write_back`].
-    pub(crate) fn write_back(&self) -> Result<(), StoreError> {
-        self.now()?.write_back()
+    /// See [`Index::set_pace`].
+    pub(crate) fn set_pace(&self, pace: &Arc<Pace>) {
+        if let Ok(index) = self.now() {
+            index.set_pace(pace);
+        }
     }
 
     /// See [`Index::size_bytes`].

@@ -14,6 +14,7 @@
 //! nothing is settled and no checkpoint is made before that.
 
 mod file;
+mod spill;
 mod sums;
 
 use self::file::{Backend, IndexFile};
@@ -22,6 +23,7 @@ use super::{Change, Failure, Index, Table, View, Visitor, guarded, is_empty};
 use crate::store::StoreError;
 use crate::store::disk::Disk;
 use crate::store::log::appender::is_full;
+use crate::store::pace::Pace;
 use redb::{
     Builder, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition, TableError,
 };
@@ -83,7 +85,7 @@ impl Index for RedbIndex {
 
     fn commit(&self, changes: &[Change], durable: bool) -> Result<(), StoreError> {
         let text = |error: redb::Error| told(&self.file, error);
-        self.file.set_tentative(!durable);
+        self.file.begin(durable);
         let done = guarded("redb", || {
             let mut transaction = self.database.begin_write().map_err(|error| text(error.into()))?;
             if durable {
@@ -103,7 +105,7 @@ impl Index for RedbIndex {
             }
             transaction.commit().map_err(|error| text(error.into()))
         });
-        self.file.set_tentative(false);
+        self.file.end();
         done
     }
 
@@ -118,9 +120,8 @@ impl Index for RedbIndex {
         if free < bytes.saturating_add(RESERVE_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
     }
 
-    fn write_back(&self) -> Result<(), StoreError> {
-        let io = |error| StoreError::Io { what: format!("syncing {REDB_FILE}"), error };
-        self.file.write_back().map_err(io)
+    fn set_pace(&self, pace: &Arc<Pace>) {
+        self.file.set_pace(pace);
     }
 
     fn compact(&mut self) -> Result<(), StoreError> {

@@ -141,7 +141,6 @@ impl Shift {
             if portion.last {
                 break;
             }
-            state.index.write_back()?;
             if wanted.is_ok() {
                 wanted = step(Stage::Shift, self.from.at(), all);
             }

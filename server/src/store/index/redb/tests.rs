@@ -1,6 +1,6 @@
 //! Shows that the redb index keeps what is durable, shows one moment per view, and turns failures into errors.
 
-use super::file::Spill;
+use super::spill::Spill;
 use super::*;
 use crate::store::disk::sim::SimOp;
 use crate::store::disk::{RealDisk, SimDisk};
