@@ -4,7 +4,7 @@
 //! ```text
 //!   0000000003.0000.seg ──┐
 //!   0000000004.0002.seg ──┼── kept writes, with their transactions ────> 0000000005.0001.seg.part: stands for 3 to 5
-//!   0000000005.0000.seg ──┘                written and synced in portions; complete: renamed to 0000000005.0001.seg
+//!   0000000005.0000.seg ──┘                written and synced in slices (`pace`); complete: renamed to 0000000005.0001.seg
 //! ```
 //! A file has a segment's name only when it is complete and on the disk, so opening may trust the newest generation it
 //! finds even when there is no index. Every transaction keeps its tid, commit key and note; one of which nothing is left
@@ -20,6 +20,7 @@ use crate::store::log::appender::is_full;
 use crate::store::log::batches::{Batch, Batches};
 use crate::store::log::handles;
 use crate::store::log::segments::{LOG_DIR, PART, Segment, segment_path};
+use crate::store::pace::{SLICE_BYTES, Slices};
 use crate::store::state::State;
 use crate::store::{StoreError, Txn, TxnWrite};
 use roaring::RoaringTreemap;
@@ -27,13 +28,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use zeolite_proto::Tid;
 
 // Transactions are gathered into batches of about this size; smaller in tests, so that they see the seams.
 const BATCH_BYTES: u64 = if cfg!(test) { 1024 } else { 256 << 10 };
 const BATCH_TXNS: usize = 1024;
-// After so many bytes they are synced: a live commit's fdatasync never waits for more of ours. It takes as long as these bytes take.
-const SYNC_BYTES: u64 = 512 << 10;
 // Room that must be left for commits while what stays of a segment is on the disk twice.
 const ROOM_LEFT_BYTES: u64 = 64 << 20;
 
@@ -207,7 +207,8 @@ struct Writer<'a> {
     waiting_bytes: u64,
     buffer: Vec<u8>,
     end: u64,
-    unsynced_bytes: u64,
+    slices: Slices,
+    unsynced_bytes: usize,
 }
 
 impl Writer<'_> {
@@ -219,7 +220,9 @@ impl Writer<'_> {
         });
         let (file, end) = (file.map_err(|error| failed(path, error))?, SEGMENT_HEADER_LEN as u64);
         let (txns, buffer) = (Vec::new(), Vec::new());
-        Ok(Writer { path, file, header, txns, waiting_bytes: 0, buffer, end, unsynced_bytes: 0 })
+        // It has no end but that of what there is to copy.
+        let slices = state.pace.begin(Duration::MAX);
+        Ok(Writer { path, file, header, txns, waiting_bytes: 0, buffer, end, slices, unsynced_bytes: 0 })
     }
 
     fn push(&mut self, txn: Txn) {
@@ -238,14 +241,21 @@ impl Writer<'_> {
         }
         let len = batch_len(&self.txns)?;
         encode_batch(&mut self.buffer, (self.header.salt(), len), &self.txns, &mut Vec::new());
-        self.file.write_all_at(&self.buffer, self.end).map_err(|error| failed(self.path, error))?;
+        let (buffer, mut at) = (std::mem::take(&mut self.buffer), self.end);
+        for piece in buffer.chunks(SLICE_BYTES) {
+            self.file.write_all_at(piece, at).map_err(|error| failed(self.path, error))?;
+            at += piece.len() as u64;
+            self.unsynced_bytes += piece.len();
+            if self.unsynced_bytes >= SLICE_BYTES {
+                let begun = Instant::now();
+                self.sync()?;
+                self.slices.rest(begun.elapsed());
+            }
+        }
+        self.buffer = buffer;
         self.txns.clear();
         self.waiting_bytes = 0;
         self.end += len;
-        self.unsynced_bytes += len;
-        if self.unsynced_bytes >= SYNC_BYTES {
-            self.sync()?;
-        }
         Ok(())
     }
 
