@@ -71,10 +71,6 @@ pub(crate) trait Index: Send + Sync {
     fn commit(&self, changes: &[Change], durable: bool) -> Result<(), StoreError>;
     /// Whether there is room for about so many more bytes; `DiskFull` if not, and the engine stays whole.
     fn make_room(&self, bytes: u64) -> Result<(), StoreError>;
-    /// Brings what was committed to the disk, so that a durable commit has less to do; it says nothing of what survives a crash.
-    fn write_back(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
     /// What it occupies on the disk.
     fn size_bytes(&self) -> u64;
     /// Gives back what a rebuild has used in between, if that is worth the time and there is room to do it in.

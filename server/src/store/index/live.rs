@@ -51,11 +51,6 @@ impl LiveIndex {
         self.now()?.make_room(bytes)
     }
 
-    /// See [`Index::write_back`].
-    pub(crate) fn write_back(&self) -> Result<(), StoreError> {
-        self.now()?.write_back()
-    }
-
     /// See [`Index::size_bytes`].
     pub(crate) fn size_bytes(&self) -> u64 {
         self.now().map_or(0, |index| index.size_bytes())

@@ -10,10 +10,13 @@
 //! A rebuild leaves many free pages in the file: so a new index is compacted before it is used. One that is used keeps its
 //! free pages, and fills them again. redb doubles the file as it grows, so it is longer than what it occupies.
 //!
+//! The pages of a durable commit, and of all before it, go to the disk in slices (`file`), so that commits of the log need not wait for all of them.
+//!
 //! A write that finds the disk full is kept in memory (`file`), where reads find it, and is written as soon as there is room:
 //! nothing is settled and no checkpoint is made before that.
 
 mod file;
+mod spill;
 mod sums;
 
 use self::file::{Backend, IndexFile};
@@ -83,7 +86,7 @@ impl Index for RedbIndex {
 
     fn commit(&self, changes: &[Change], durable: bool) -> Result<(), StoreError> {
         let text = |error: redb::Error| told(&self.file, error);
-        self.file.set_tentative(!durable);
+        self.file.begin(durable);
         let done = guarded("redb", || {
             let mut transaction = self.database.begin_write().map_err(|error| text(error.into()))?;
             if durable {
@@ -103,7 +106,7 @@ impl Index for RedbIndex {
             }
             transaction.commit().map_err(|error| text(error.into()))
         });
-        self.file.set_tentative(false);
+        self.file.end();
         done
     }
 
@@ -116,11 +119,6 @@ impl Index for RedbIndex {
         // A disk that cannot tell its room is taken as having it.
         let free = self.disk.free_bytes().unwrap_or(u64::MAX);
         if free < bytes.saturating_add(RESERVE_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
-    }
-
-    fn write_back(&self) -> Result<(), StoreError> {
-        let io = |error| StoreError::Io { what: format!("syncing {REDB_FILE}"), error };
-        self.file.write_back().map_err(io)
     }
 
     fn compact(&mut self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@
 //! ```text
 //!   0000000003.0000.seg ──┐
 //!   0000000004.0002.seg ──┼── kept writes, with their transactions ────> 0000000005.0001.seg.part: stands for 3 to 5
-//!   0000000005.0000.seg ──┘                written and synced in portions; complete: renamed to 0000000005.0001.seg
+//!   0000000005.0000.seg ──┘                written and synced in slices; complete: renamed to 0000000005.0001.seg
 //! ```
 //! A file has a segment's name only when it is complete and on the disk, so opening may trust the newest generation it
 //! finds even when there is no index. Every transaction keeps its tid, commit key and note; one of which nothing is left
@@ -12,7 +12,7 @@
 
 use super::keep::{Rule, Verdict};
 use super::{Stage, Stepper};
-use crate::store::disk::DiskFile;
+use crate::store::disk::{DiskFile, SLICE_BYTES};
 use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::index::rows::Revision;
 use crate::store::index::{Table, View, bad_row, keys};
@@ -32,8 +32,6 @@ use zeolite_proto::Tid;
 // Transactions are gathered into batches of about this size; smaller in tests, so that they see the seams.
 const BATCH_BYTES: u64 = if cfg!(test) { 1024 } else { 256 << 10 };
 const BATCH_TXNS: usize = 1024;
-// After so many bytes they are synced: a live commit's fdatasync never waits for more of ours. It takes as long as these bytes take.
-const SYNC_BYTES: u64 = 512 << 10;
 // Room that must be left for commits while what stays of a segment is on the disk twice.
 const ROOM_LEFT_BYTES: u64 = 64 << 20;
 
@@ -207,7 +205,7 @@ struct Writer<'a> {
     waiting_bytes: u64,
     buffer: Vec<u8>,
     end: u64,
-    unsynced_bytes: u64,
+    unsynced_bytes: usize,
 }
 
 impl Writer<'_> {
@@ -238,14 +236,19 @@ impl Writer<'_> {
         }
         let len = batch_len(&self.txns)?;
         encode_batch(&mut self.buffer, (self.header.salt(), len), &self.txns, &mut Vec::new());
-        self.file.write_all_at(&self.buffer, self.end).map_err(|error| failed(self.path, error))?;
+        let (buffer, mut at) = (std::mem::take(&mut self.buffer), self.end);
+        for piece in buffer.chunks(SLICE_BYTES) {
+            self.file.write_all_at(piece, at).map_err(|error| failed(self.path, error))?;
+            at += piece.len() as u64;
+            self.unsynced_bytes += piece.len();
+            if self.unsynced_bytes >= SLICE_BYTES {
+                self.sync()?;
+            }
+        }
+        self.buffer = buffer;
         self.txns.clear();
         self.waiting_bytes = 0;
         self.end += len;
-        self.unsynced_bytes += len;
-        if self.unsynced_bytes >= SYNC_BYTES {
-            self.sync()?;
-        }
         Ok(())
     }
 

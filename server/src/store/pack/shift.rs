@@ -13,8 +13,8 @@
 //! again. A failure can leave it half-way; then the index names all of them, and whoever runs the pack keeps the
 //! garbage from being named until it has been done again.
 //!
-//! It is done in portions, each one commit of the index under the settler's lock, whose pages are brought to the disk right then: all of them at the
-//! end would be in the way of live commits for as long as they take. Between two of them readers find records in the old files and in the new one. The last portion is durable; after that nothing points to the old files, and
+//! It is done in portions, each one commit of the index under the settler's lock. Between two of them readers find records in the old files and in the
+//! new one. The last portion is durable (which goes to the disk in slices); after that nothing points to the old files, and
 //! they are removed.
 
 use super::{Stage, Stepper};
@@ -141,7 +141,6 @@ impl Shift {
             if portion.last {
                 break;
             }
-            state.index.write_back()?;
             if wanted.is_ok() {
                 wanted = step(Stage::Shift, self.from.at(), all);
             }

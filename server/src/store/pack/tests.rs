@@ -3,6 +3,7 @@
 mod little;
 mod merging;
 mod since;
+mod slices;
 
 use super::*;
 use crate::store::disk::{Disk, SimDisk};

@@ -1,22 +1,32 @@
 //! Owns the file of the redb index: what redb reads is checked, what does not fit on a full disk waits in memory, and what fails
 //! first is remembered.
+//!
+//! ```text
+//!   redb, durable commit   write page, page, page ... (tens of MB)   sync                              write header   sync
+//!   spill                  all of them wait, and reads find them     │                                 │              │
+//!   disk                                                             256 KiB, sync, 256 KiB, sync ...  ·              · ─> durable
+//! ```
+//! redb keeps the pages of commits that need not be durable in its memory, and writes all of them in the next one that is. These go to the disk in
+//! slices, so that a commit of the log waits for one of them and not for all: while redb waits for its sync, which holds none of its locks. So readers
+//! wait for nothing, and a sync ends when all of it is on the disk, as any does. Nothing reaches what is written before the first sync of a durable
+//! commit: it may come to the disk in any order and at any time.
 
+use super::spill::Spill;
 use super::sums::Sums;
 use crate::store::StoreError;
-use crate::store::disk::{Disk, DiskFile};
+use crate::store::disk::{Disk, DiskFile, SLICE_BYTES};
 use crate::store::index::Failure;
 use crate::store::index::files::REDB_FILE;
 use crate::store::log::appender::is_full;
 use parking_lot::Mutex;
 use redb::StorageBackend;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-// More than this is not kept in memory for a full disk; then the write fails, and the index with it.
+// More than this is not kept in memory: for a full disk the write fails then, and the index with it; for slices it is written at once.
 const SPILL_BYTES_MAX: usize = 64 << 20;
 
 /// The file, its checksums, and what did not fit on the disk yet.
@@ -33,57 +43,8 @@ pub(super) struct IndexFile {
     // Set during a commit that need not be durable: a sync then is only about the file's length, which redb makes durable
     // whenever it grows the file.
     tentative: AtomicBool,
-}
-
-// The pieces never overlap, so that one is found by where it begins; redb writes whole pages at the same offsets.
-#[derive(Default)]
-pub(super) struct Spill {
-    pub(super) pieces: BTreeMap<u64, Vec<u8>>,
-    pub(super) bytes: usize,
-}
-
-impl Spill {
-    // Puts a piece over whatever it covers.
-    pub(super) fn put(&mut self, offset: u64, data: &[u8]) {
-        let end = offset + data.len() as u64;
-        self.cut(offset, end);
-        self.bytes += data.len();
-        self.pieces.insert(offset, data.to_vec());
-    }
-
-    // Takes a range out; what sticks out at either side stays.
-    pub(super) fn cut(&mut self, from: u64, to: u64) {
-        let mut hit: Vec<u64> = self.pieces.range(from..to).map(|(at, _)| *at).collect();
-        if let Some((at, piece)) = self.pieces.range(..from).next_back()
-            && at + piece.len() as u64 > from
-        {
-            hit.push(*at);
-        }
-        for at in hit {
-            let Some(piece) = self.pieces.remove(&at) else { continue };
-            self.bytes -= piece.len();
-            let end = at + piece.len() as u64;
-            if at < from {
-                self.put(at, &piece[..(from - at) as usize]);
-            }
-            if end > to {
-                self.put(to, &piece[(to - at) as usize..]);
-            }
-        }
-    }
-
-    pub(super) fn overlay(&self, offset: u64, out: &mut [u8]) {
-        let end = offset + out.len() as u64;
-        for (at, piece) in self.pieces.range(..end).rev() {
-            let (from, to) = (offset.max(*at), end.min(at + piece.len() as u64));
-            if to <= from {
-                // The pieces before lie further down still.
-                break;
-            }
-            out[(from - offset) as usize..(to - offset) as usize]
-                .copy_from_slice(&piece[(from - at) as usize..(to - at) as usize]);
-        }
-    }
+    // Set during one that is durable: what is written waits for its sync.
+    gathers: AtomicBool,
 }
 
 impl IndexFile {
@@ -101,15 +62,23 @@ impl IndexFile {
             spill: Mutex::default(),
             spilled: AtomicBool::new(false),
             tentative: AtomicBool::new(false),
+            gathers: AtomicBool::new(false),
         })
     }
 
-    /// What a commit does that need not be durable, or the end of it.
-    pub(super) fn set_tentative(&self, tentative: bool) {
-        self.tentative.store(tentative, Ordering::Release);
+    /// What follows is a commit's.
+    pub(super) fn begin(&self, durable: bool) {
+        self.tentative.store(!durable, Ordering::Release);
+        self.gathers.store(durable, Ordering::Release);
     }
 
-    /// Whether something waits for room.
+    /// The end of it.
+    pub(super) fn end(&self) {
+        self.tentative.store(false, Ordering::Release);
+        self.gathers.store(false, Ordering::Release);
+    }
+
+    /// Whether something waits, for room or for its turn.
     pub(super) fn has_spilled(&self) -> bool {
         self.spilled.load(Ordering::Acquire)
     }
@@ -129,23 +98,38 @@ impl IndexFile {
         self.file.occupied_bytes().unwrap_or(0)
     }
 
-    /// Writes what waits for room.
+    /// Writes what waits.
     pub(super) fn unspill(&self) -> io::Result<()> {
-        let mut spill = self.spill.lock();
-        while let Some((at, piece)) = spill.pieces.pop_first() {
-            if let Err(error) = self.file.write_all_at(&piece, at) {
-                spill.pieces.insert(at, piece);
-                return Err(error);
-            }
-            spill.bytes -= piece.len();
-        }
-        self.spilled.store(false, Ordering::Release);
+        while self.unspill_next()?.is_some() {}
         Ok(())
     }
 
-    /// Brings what was written to the disk. The system may do so at any time: what the last checkpoint needs is not written over.
-    pub(super) fn write_back(&self) -> io::Result<()> {
-        self.kept(|| self.file.sync_data())
+    // The next piece, and how long it was.
+    fn unspill_next(&self) -> io::Result<Option<usize>> {
+        let mut spill = self.spill.lock();
+        let Some((at, piece)) = spill.pieces.pop_first() else {
+            self.spilled.store(false, Ordering::Release);
+            return Ok(None);
+        };
+        if let Err(error) = self.file.write_all_at(&piece, at) {
+            spill.pieces.insert(at, piece);
+            return Err(error);
+        }
+        spill.bytes -= piece.len();
+        Ok(Some(piece.len()))
+    }
+
+    // The same in slices, each but the last one synced.
+    fn unspill_in_slices(&self) -> io::Result<()> {
+        let mut bytes = 0;
+        while let Some(len) = self.unspill_next()? {
+            bytes += len;
+            if bytes >= SLICE_BYTES {
+                self.file.sync_data()?;
+                bytes = 0;
+            }
+        }
+        Ok(())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -154,6 +138,11 @@ impl IndexFile {
             return self.sums.check(offset, out);
         }
         let spill = self.spill.lock();
+        if !spill.has(offset, out.len()) {
+            drop(spill);
+            self.file.read_exact_at(out, offset)?;
+            return self.sums.check(offset, out);
+        }
         // What was never written may lie beyond the end: as far as the file goes, then what is kept.
         let there = self.file.len()?.saturating_sub(offset).min(out.len() as u64) as usize;
         out[there..].fill(0);
@@ -168,19 +157,23 @@ impl IndexFile {
         if !spill.pieces.is_empty() {
             spill.cut(offset, offset + data.len() as u64);
         }
-        match self.file.write_all_at(data, offset) {
-            Err(error) if is_full(&error) && spill.bytes + data.len() <= SPILL_BYTES_MAX => {
+        let fits = spill.bytes + data.len() <= SPILL_BYTES_MAX;
+        let gathers = fits && self.gathers.load(Ordering::Acquire);
+        let written = if gathers { None } else { Some(self.file.write_all_at(data, offset)) };
+        match written {
+            Some(Err(error)) if !(fits && is_full(&error)) => return Err(error),
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => {
                 spill.put(offset, data);
                 self.spilled.store(true, Ordering::Release);
             }
-            other => other?,
         }
         self.sums.wrote(offset, data)
     }
 
     fn sync(&self) -> io::Result<()> {
         let tentative = self.tentative.load(Ordering::Acquire);
-        match self.unspill() {
+        match self.unspill_in_slices() {
             Err(error) if is_full(&error) && tentative => {}
             other => other?,
         }

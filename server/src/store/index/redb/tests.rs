@@ -1,9 +1,13 @@
 //! Shows that the redb index keeps what is durable, shows one moment per view, and turns failures into errors.
 
-use super::file::Spill;
+use super::spill::Spill;
 use super::*;
 use crate::store::disk::sim::SimOp;
-use crate::store::disk::{RealDisk, SimDisk};
+use crate::store::disk::watched::Call;
+use crate::store::disk::{RealDisk, SLICE_BYTES, SimDisk, WatchedDisk};
+use parking_lot::Mutex;
+use std::sync::OnceLock;
+use std::sync::Weak;
 
 fn put(key: u32, value: &[u8]) -> Change {
     (Table::Meta, key.to_be_bytes().to_vec(), Some(value.to_vec()))
@@ -67,6 +71,60 @@ fn a_full_disk_fails_no_read_and_everything_goes_on_when_there_is_room() {
     drop(index);
     let after = open(&disk.crash(1));
     assert!((0..400).all(|key| value(&after, key) == Some(vec![key as u8; 2000])));
+}
+
+// The bytes that are written to the index between two syncs of it; at each sync all of an open index is read.
+#[derive(Default)]
+struct Bursts {
+    bytes: Mutex<(usize, Vec<usize>)>,
+    read: OnceLock<Weak<RedbIndex>>,
+}
+
+const ROWS: u32 = 500;
+
+impl Bursts {
+    fn watch(self: &Arc<Bursts>) -> impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static {
+        let bursts = self.clone();
+        move |call| {
+            if call.path != REDB_FILE {
+                return Ok(());
+            }
+            match call.op {
+                SimOp::Write => bursts.bytes.lock().0 += call.len,
+                SimOp::Sync => {
+                    let mut bytes = bursts.bytes.lock();
+                    let burst = std::mem::take(&mut bytes.0);
+                    bytes.1.push(burst);
+                    drop(bytes);
+                    if let Some(index) = bursts.read.get().and_then(Weak::upgrade) {
+                        assert!((0..ROWS).all(|key| value(&index, key) == Some(vec![7; 900])), "what waits is read");
+                    }
+                }
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_is_written_in_slices_and_what_waits_for_its_turn_is_read() {
+    let bursts = Arc::new(Bursts::default());
+    let disk = SimDisk::new();
+    let watched = WatchedDisk::new(Arc::new(disk.clone()), bursts.watch());
+    // Large enough to hold back what is committed, and too small for all of it to be read from memory.
+    let index = Arc::new(RedbIndex::open(Arc::new(watched), 1 << 20).expect("opens"));
+    let changes: Vec<_> = (0..ROWS).map(|key| put(key, &[7; 900])).collect();
+    index.commit(&changes, false).expect("commits");
+    bursts.bytes.lock().1.clear();
+    drop(bursts.read.set(Arc::downgrade(&index)));
+    index.commit(&[], true).expect("checkpoint");
+    let bursts = std::mem::take(&mut bursts.bytes.lock().1);
+    assert!(bursts.iter().sum::<usize>() > 20 * SLICE_BYTES, "{bursts:?}");
+    assert!(bursts.iter().all(|burst| *burst < 2 * SLICE_BYTES), "{bursts:?}");
+    assert!(!index.file.has_spilled());
+    let after = open(&disk.crash(3));
+    assert!((0..ROWS).all(|key| value(&after, key) == Some(vec![7; 900])), "durable");
 }
 
 #[test]
