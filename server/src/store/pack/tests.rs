@@ -1,5 +1,6 @@
 //! Owns the tests of pack in the store: what is kept, what goes, and a crash at every boundary.
 
+mod giving_back;
 mod little;
 mod merging;
 mod since;
