@@ -6,7 +6,7 @@
 //!   plan     which segments are written anew, and which small neighbours together as one
 //!   for each of these, the oldest first:
 //!     copy   what stays ──> next generation of the segment, complete and on the disk before it has a name
-//!     shift  the index changes over in small commits, the last one durable; then the old files are removed
+//!     shift  the index changes over in small commits, the last one durable; then the old files are removed, and their room given back
 //! ```
 //! [`Packer`] has these steps; whoever runs them (the engine, a test) calls them in order and may do anything between two
 //! calls of its `step`: no lock is held and no view of the index is open then. The store has no threads of its own.
