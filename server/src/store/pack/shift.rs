@@ -152,9 +152,8 @@ impl Shift {
 
     // Removes the old ones. What was read of them is dropped: who else has one keeps its room.
     fn retire(self, state: &State) -> Vec<Arc<Segment>> {
-        let retire = |old: &Arc<Segment>| {
-            state.segments.retire(state.disk.as_ref(), old.header.number, old.header.generation)
-        };
+        let retire =
+            |old: &Arc<Segment>| state.segments.retire(state.disk.as_ref(), old.header.number, old.header.generation);
         self.olds.iter().filter_map(retire).collect()
     }
 
