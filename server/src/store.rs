@@ -22,7 +22,6 @@ mod kinds;
 mod log;
 mod open;
 mod overlay;
-mod pace;
 mod pack;
 mod reader;
 mod recent;

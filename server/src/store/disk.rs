@@ -17,6 +17,10 @@ pub use real::RealDisk;
 pub use sim::SimDisk;
 pub use watched::WatchedDisk;
 
+/// Who writes much beside live commits writes so much between two syncs. A disk takes what it is given in order, and a commit's sync stands behind
+/// whatever was given before: with this, behind as much as the disk takes for some of its syncs anyway. Less in tests, so that they see the seams.
+pub(crate) const SLICE_BYTES: usize = if cfg!(test) { 16 << 10 } else { 256 << 10 };
+
 /// A data directory.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file for reading and writing; with `create` it is made when missing.

@@ -28,7 +28,6 @@ pub(super) mod writer;
 
 use super::StoreError;
 use super::kinds::KindId;
-use super::pace::Pace;
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,8 +71,6 @@ pub(crate) trait Index: Send + Sync {
     fn commit(&self, changes: &[Change], durable: bool) -> Result<(), StoreError>;
     /// Whether there is room for about so many more bytes; `DiskFull` if not, and the engine stays whole.
     fn make_room(&self, bytes: u64) -> Result<(), StoreError>;
-    /// From now on its durable commits leave the disk to others in between.
-    fn set_pace(&self, _pace: &Arc<Pace>) {}
     /// What it occupies on the disk.
     fn size_bytes(&self) -> u64;
     /// Gives back what a rebuild has used in between, if that is worth the time and there is room to do it in.

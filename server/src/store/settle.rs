@@ -53,7 +53,6 @@ impl Settler {
     pub(crate) fn new(state: Arc<State>, writer: IndexWriter) -> Settler {
         let mut writer = writer;
         writer.forget_keys(state.keys_unknown_to());
-        state.index.set_pace(&state.pace);
         Settler { state, writer, life: 0, remake: None, anew: false, told: String::new() }
     }
 

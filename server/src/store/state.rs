@@ -18,7 +18,6 @@ use super::kinds::Kinds;
 use super::log::handles::Handles;
 use super::log::segments::Segments;
 use super::overlay::Overlay;
-use super::pace::Pace;
 use super::recent::Recent;
 use super::recover::torn;
 use super::settings::StoreSettings;
@@ -41,8 +40,6 @@ pub(crate) struct State {
     pub(crate) kinds: Kinds,
     pub(crate) cache: Cache,
     pub(crate) recent: Recent,
-    /// Of what is written beside commits.
-    pub(crate) pace: Arc<Pace>,
     /// How many cut ends of the log are kept.
     pub(crate) torn: u64,
     /// What is kept beside the log.
@@ -95,7 +92,6 @@ impl State {
             kinds,
             cache: Cache::new(settings.cache_bytes),
             recent: Recent::new(facts.settled, settings.recent_entries_max),
-            pace: Arc::default(),
             poison: blobs.poison().clone(),
             blobs,
             published: AtomicU64::new(facts.last.0),
@@ -117,7 +113,6 @@ impl State {
     /// Lets readers see up to a tid; the appender's alone.
     pub(crate) fn set_published(&self, tid: Tid) {
         self.published.store(tid.0, Ordering::SeqCst);
-        self.pace.published(self.overlay.bytes());
     }
 
     /// The oldest snapshot whose revisions are all there.

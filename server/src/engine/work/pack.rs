@@ -6,7 +6,7 @@
 //!   writer:                                         all before it visible ─ roll, if the open segment is to be packed
 //! ```
 //! The thread that asks does the work; one at a time, and not beside a verify. After each portion it lets live drafts go
-//! first, for a bounded time, and beside commits it rests as long as the portion took: what it brings to the disk comes in small pieces (`copy`, `shift`), and a
+//! first, for a bounded time, and beside commits it rests as long as the portion took: what it brings to the disk comes in slices, and a
 //! commit waits for one of them at most. It ends early when the caller wants it to, and when the server goes down, but never within the
 //! shift of a segment; then what was done stays done. When an error leaves a shift half-way, the garbage stays condemned
 //! until the settle loop, the next pack or a verify has ended it.

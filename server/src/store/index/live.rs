@@ -4,7 +4,6 @@
 
 use super::{Change, Failure, Index, View};
 use crate::store::StoreError;
-use crate::store::pace::Pace;
 use parking_lot::RwLock;
 use std::sync::Arc;
 
@@ -50,13 +49,6 @@ impl LiveIndex {
     /// See [`Index::make_room`].
     pub(crate) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
         self.now()?.make_room(bytes)
-    }
-
-    /// See [`Index::set_pace`].
-    pub(crate) fn set_pace(&self, pace: &Arc<Pace>) {
-        if let Ok(index) = self.now() {
-            index.set_pace(pace);
-        }
     }
 
     /// See [`Index::size_bytes`].

@@ -10,6 +10,8 @@
 //! A rebuild leaves many free pages in the file: so a new index is compacted before it is used. One that is used keeps its
 //! free pages, and fills them again. redb doubles the file as it grows, so it is longer than what it occupies.
 //!
+//! The pages of a durable commit, and of all before it, go to the disk in slices (`file`), so that commits of the log need not wait for all of them.
+//!
 //! A write that finds the disk full is kept in memory (`file`), where reads find it, and is written as soon as there is room:
 //! nothing is settled and no checkpoint is made before that.
 
@@ -23,7 +25,6 @@ use super::{Change, Failure, Index, Table, View, Visitor, guarded, is_empty};
 use crate::store::StoreError;
 use crate::store::disk::Disk;
 use crate::store::log::appender::is_full;
-use crate::store::pace::Pace;
 use redb::{
     Builder, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition, TableError,
 };
@@ -118,10 +119,6 @@ impl Index for RedbIndex {
         // A disk that cannot tell its room is taken as having it.
         let free = self.disk.free_bytes().unwrap_or(u64::MAX);
         if free < bytes.saturating_add(RESERVE_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
-    }
-
-    fn set_pace(&self, pace: &Arc<Pace>) {
-        self.file.set_pace(pace);
     }
 
     fn compact(&mut self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@
 //! ```text
 //!   0000000003.0000.seg ──┐
 //!   0000000004.0002.seg ──┼── kept writes, with their transactions ────> 0000000005.0001.seg.part: stands for 3 to 5
-//!   0000000005.0000.seg ──┘                written and synced in slices (`pace`); complete: renamed to 0000000005.0001.seg
+//!   0000000005.0000.seg ──┘                written and synced in slices; complete: renamed to 0000000005.0001.seg
 //! ```
 //! A file has a segment's name only when it is complete and on the disk, so opening may trust the newest generation it
 //! finds even when there is no index. Every transaction keeps its tid, commit key and note; one of which nothing is left
@@ -12,7 +12,7 @@
 
 use super::keep::{Rule, Verdict};
 use super::{Stage, Stepper};
-use crate::store::disk::DiskFile;
+use crate::store::disk::{DiskFile, SLICE_BYTES};
 use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::index::rows::Revision;
 use crate::store::index::{Table, View, bad_row, keys};
@@ -20,7 +20,6 @@ use crate::store::log::appender::is_full;
 use crate::store::log::batches::{Batch, Batches};
 use crate::store::log::handles;
 use crate::store::log::segments::{LOG_DIR, PART, Segment, segment_path};
-use crate::store::pace::{SLICE_BYTES, Slices};
 use crate::store::state::State;
 use crate::store::{StoreError, Txn, TxnWrite};
 use roaring::RoaringTreemap;
@@ -28,7 +27,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use zeolite_proto::Tid;
 
 // Transactions are gathered into batches of about this size; smaller in tests, so that they see the seams.
@@ -207,7 +205,6 @@ struct Writer<'a> {
     waiting_bytes: u64,
     buffer: Vec<u8>,
     end: u64,
-    slices: Slices,
     unsynced_bytes: usize,
 }
 
@@ -220,9 +217,7 @@ impl Writer<'_> {
         });
         let (file, end) = (file.map_err(|error| failed(path, error))?, SEGMENT_HEADER_LEN as u64);
         let (txns, buffer) = (Vec::new(), Vec::new());
-        // It has no end but that of what there is to copy.
-        let slices = state.pace.begin(Duration::MAX);
-        Ok(Writer { path, file, header, txns, waiting_bytes: 0, buffer, end, slices, unsynced_bytes: 0 })
+        Ok(Writer { path, file, header, txns, waiting_bytes: 0, buffer, end, unsynced_bytes: 0 })
     }
 
     fn push(&mut self, txn: Txn) {
@@ -247,9 +242,7 @@ impl Writer<'_> {
             at += piece.len() as u64;
             self.unsynced_bytes += piece.len();
             if self.unsynced_bytes >= SLICE_BYTES {
-                let begun = Instant::now();
                 self.sync()?;
-                self.slices.rest(begun.elapsed());
             }
         }
         self.buffer = buffer;

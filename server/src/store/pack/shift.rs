@@ -14,7 +14,7 @@
 //! garbage from being named until it has been done again.
 //!
 //! It is done in portions, each one commit of the index under the settler's lock. Between two of them readers find records in the old files and in the
-//! new one. The last portion is durable (beside live commits that goes to the disk in slices, see `pace`); after that nothing points to the old files, and
+//! new one. The last portion is durable (which goes to the disk in slices); after that nothing points to the old files, and
 //! they are removed.
 
 use super::give_back::give_back;

@@ -75,7 +75,6 @@ impl Settler {
             self.remake = Some(remake);
             return Ok(false);
         }
-        remake.index.set_pace(&self.state.pace);
         self.state.index.bring_up(remake.index);
         self.writer = remake.writer;
         self.life += 1;

@@ -2,22 +2,22 @@
 //! first is remembered.
 //!
 //! ```text
-//!   redb, durable commit   write page, page, page ... (tens of MB)   sync            write header   sync
-//!   spill                  all of them wait, and reads find them     │                    │          │
-//!   disk                                                             256 KiB, sync, rest, 256 KiB, sync, rest ... ─> durable
+//!   redb, durable commit   write page, page, page ... (tens of MB)   sync                              write header   sync
+//!   spill                  all of them wait, and reads find them     │                                 │              │
+//!   disk                                                             256 KiB, sync, 256 KiB, sync ...  ·              · ─> durable
 //! ```
-//! redb keeps the pages of commits that need not be durable in its memory, and writes all of them in the next one that is. Beside live commits these go
-//! to the disk in slices (`pace`): while redb waits for its sync, which holds none of its locks. So readers wait for nothing, and a sync ends when all of
-//! it is on the disk, as any does.
+//! redb keeps the pages of commits that need not be durable in its memory, and writes all of them in the next one that is. These go to the disk in
+//! slices, so that a commit of the log waits for one of them and not for all: while redb waits for its sync, which holds none of its locks. So readers
+//! wait for nothing, and a sync ends when all of it is on the disk, as any does. Nothing reaches what is written before the first sync of a durable
+//! commit: it may come to the disk in any order and at any time.
 
 use super::spill::Spill;
 use super::sums::Sums;
 use crate::store::StoreError;
-use crate::store::disk::{Disk, DiskFile};
+use crate::store::disk::{Disk, DiskFile, SLICE_BYTES};
 use crate::store::index::Failure;
 use crate::store::index::files::REDB_FILE;
 use crate::store::log::appender::is_full;
-use crate::store::pace::{Pace, SLICE_BYTES, Slices};
 use parking_lot::Mutex;
 use redb::StorageBackend;
 use std::fmt;
@@ -25,12 +25,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 // More than this is not kept in memory: for a full disk the write fails then, and the index with it; for slices it is written at once.
 const SPILL_BYTES_MAX: usize = 64 << 20;
-// A durable commit rests no longer than this in all: whoever settles waits for it, and what is committed meanwhile waits in memory.
-const RESTS_MAX: Duration = Duration::from_secs(1);
 
 /// The file, its checksums, and what did not fit on the disk yet.
 pub(super) struct IndexFile {
@@ -46,9 +43,7 @@ pub(super) struct IndexFile {
     // Set during a commit that need not be durable: a sync then is only about the file's length, which redb makes durable
     // whenever it grows the file.
     tentative: AtomicBool,
-    pace: OnceLock<Arc<Pace>>,
-    // Of a durable commit beside others: what is written waits for its sync.
-    slices: Mutex<Option<Slices>>,
+    // Set during one that is durable: what is written waits for its sync.
     gathers: AtomicBool,
 }
 
@@ -67,31 +62,20 @@ impl IndexFile {
             spill: Mutex::default(),
             spilled: AtomicBool::new(false),
             tentative: AtomicBool::new(false),
-            pace: OnceLock::new(),
-            slices: Mutex::default(),
             gathers: AtomicBool::new(false),
         })
-    }
-
-    /// From now on durable commits are brought to the disk at this pace.
-    pub(super) fn set_pace(&self, pace: &Arc<Pace>) {
-        // It has one already, and there is one only.
-        drop(self.pace.set(pace.clone()));
     }
 
     /// What follows is a commit's.
     pub(super) fn begin(&self, durable: bool) {
         self.tentative.store(!durable, Ordering::Release);
-        let slices = self.pace.get().filter(|_| durable).map(|pace| pace.begin(RESTS_MAX));
-        self.gathers.store(slices.is_some(), Ordering::Release);
-        *self.slices.lock() = slices;
+        self.gathers.store(durable, Ordering::Release);
     }
 
     /// The end of it.
     pub(super) fn end(&self) {
         self.tentative.store(false, Ordering::Release);
         self.gathers.store(false, Ordering::Release);
-        *self.slices.lock() = None;
     }
 
     /// Whether something waits, for room or for its turn.
@@ -135,15 +119,14 @@ impl IndexFile {
         Ok(Some(piece.len()))
     }
 
-    // The same in slices.
-    fn unspill_in(&self, slices: &mut Slices) -> io::Result<()> {
-        let (mut begun, mut bytes) = (Instant::now(), 0);
+    // The same in slices, each but the last one synced.
+    fn unspill_in_slices(&self) -> io::Result<()> {
+        let mut bytes = 0;
         while let Some(len) = self.unspill_next()? {
             bytes += len;
             if bytes >= SLICE_BYTES {
                 self.file.sync_data()?;
-                slices.rest(begun.elapsed());
-                (begun, bytes) = (Instant::now(), 0);
+                bytes = 0;
             }
         }
         Ok(())
@@ -190,11 +173,7 @@ impl IndexFile {
 
     fn sync(&self) -> io::Result<()> {
         let tentative = self.tentative.load(Ordering::Acquire);
-        let unspilled = match self.slices.lock().as_mut() {
-            Some(slices) => self.unspill_in(slices),
-            None => self.unspill(),
-        };
-        match unspilled {
+        match self.unspill_in_slices() {
             Err(error) if is_full(&error) && tentative => {}
             other => other?,
         }

@@ -5,7 +5,7 @@
 //!   index.redb   page 0 (header)   page 1   page 2   ...
 //!   index.sums   CRC-32            CRC-32   CRC-32   ...    4 bytes each, little endian; 0: not known
 //! ```
-//! They are in memory while the index is open, and made durable before each sync of the pages. What a crash leaves is right: a page
+//! They are in memory while the index is open, and made durable before the sync that ends a commit of the pages. What a crash leaves is right: a page
 //! that the last durable commit reaches was not written again since, and neither was its checksum; what was written since is
 //! reached by nothing. Page 0 is written in place, so it has a checksum only from a close to the next opening: an odd number, of which
 //! the opening takes the lowest byte away.

@@ -4,8 +4,7 @@ use super::spill::Spill;
 use super::*;
 use crate::store::disk::sim::SimOp;
 use crate::store::disk::watched::Call;
-use crate::store::disk::{RealDisk, SimDisk, WatchedDisk};
-use crate::store::pace::SLICE_BYTES;
+use crate::store::disk::{RealDisk, SLICE_BYTES, SimDisk, WatchedDisk};
 use parking_lot::Mutex;
 use std::sync::OnceLock;
 use std::sync::Weak;
@@ -107,35 +106,26 @@ impl Bursts {
         }
     }
 
-    // Those of one checkpoint of as many rows.
-    fn of_a_checkpoint(pace: Option<&Arc<Pace>>) -> Vec<usize> {
-        let bursts = Arc::new(Bursts::default());
-        let disk = SimDisk::new();
-        let watched = WatchedDisk::new(Arc::new(disk.clone()), bursts.watch());
-        // Large enough to hold back what is committed, and too small for all of it to be read from memory.
-        let index = Arc::new(RedbIndex::open(Arc::new(watched), 1 << 20).expect("opens"));
-        pace.iter().for_each(|pace| index.set_pace(pace));
-        let changes: Vec<_> = (0..ROWS).map(|key| put(key, &[7; 900])).collect();
-        index.commit(&changes, false).expect("commits");
-        bursts.bytes.lock().1.clear();
-        drop(bursts.read.set(Arc::downgrade(&index)));
-        index.commit(&[], true).expect("checkpoint");
-        let bursts = std::mem::take(&mut bursts.bytes.lock().1);
-        assert!(!index.file.has_spilled());
-        let after = open(&disk.crash(3));
-        assert!((0..ROWS).all(|key| value(&after, key) == Some(vec![7; 900])), "durable");
-        bursts
-    }
 }
 
 #[test]
-fn a_checkpoint_beside_others_is_written_in_slices_and_what_waits_for_its_turn_is_read() {
-    let plain = Bursts::of_a_checkpoint(None);
-    let all: usize = plain.iter().sum();
-    assert!(all > 20 * SLICE_BYTES && plain.iter().any(|burst| *burst > all / 2), "{plain:?}");
-    let paced = Bursts::of_a_checkpoint(Some(&Arc::default()));
-    assert!(paced.iter().all(|burst| *burst <= 2 * SLICE_BYTES), "{paced:?}");
-    assert_eq!(paced.iter().sum::<usize>(), all, "and nothing is written twice");
+fn a_checkpoint_is_written_in_slices_and_what_waits_for_its_turn_is_read() {
+    let bursts = Arc::new(Bursts::default());
+    let disk = SimDisk::new();
+    let watched = WatchedDisk::new(Arc::new(disk.clone()), bursts.watch());
+    // Large enough to hold back what is committed, and too small for all of it to be read from memory.
+    let index = Arc::new(RedbIndex::open(Arc::new(watched), 1 << 20).expect("opens"));
+    let changes: Vec<_> = (0..ROWS).map(|key| put(key, &[7; 900])).collect();
+    index.commit(&changes, false).expect("commits");
+    bursts.bytes.lock().1.clear();
+    drop(bursts.read.set(Arc::downgrade(&index)));
+    index.commit(&[], true).expect("checkpoint");
+    let bursts = std::mem::take(&mut bursts.bytes.lock().1);
+    assert!(bursts.iter().sum::<usize>() > 20 * SLICE_BYTES, "{bursts:?}");
+    assert!(bursts.iter().all(|burst| *burst < 2 * SLICE_BYTES), "{bursts:?}");
+    assert!(!index.file.has_spilled());
+    let after = open(&disk.crash(3));
+    assert!((0..ROWS).all(|key| value(&after, key) == Some(vec![7; 900])), "durable");
 }
 
 #[test]
