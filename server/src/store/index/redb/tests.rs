@@ -105,7 +105,6 @@ impl Bursts {
             Ok(())
         }
     }
-
 }
 
 #[test]

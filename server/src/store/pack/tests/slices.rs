@@ -1,9 +1,9 @@
 //! What a pack copies is brought to the disk in slices: a live commit waits for one of them at most.
 
 use super::*;
-use crate::store::disk::{SLICE_BYTES, WatchedDisk};
 use crate::store::disk::sim::SimOp;
 use crate::store::disk::watched::Call;
+use crate::store::disk::{SLICE_BYTES, WatchedDisk};
 use crate::store::log::segments::PART;
 
 const OBJECTS: u64 = 100;
