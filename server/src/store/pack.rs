@@ -6,7 +6,7 @@
 //!   plan     which segments are written anew, and which small neighbours together as one
 //!   for each of these, the oldest first:
 //!     copy   what stays ──> next generation of the segment, complete and on the disk before it has a name
-//!     shift  the index changes over in small commits, the last one durable; then the old files are removed
+//!     shift  the index changes over in small commits, the last one durable; then the old files are removed, and their room given back
 //! ```
 //! [`Packer`] has these steps; whoever runs them (the engine, a test) calls them in order and may do anything between two
 //! calls of its `step`: no lock is held and no view of the index is open then. The store has no threads of its own.
@@ -36,6 +36,7 @@
 //! Not done: a large segment is rewritten for one unreachable object as for a million.
 
 pub(crate) mod copy;
+mod give_back;
 pub(crate) mod keep;
 pub(crate) mod plan;
 pub(crate) mod shift;
@@ -83,6 +84,8 @@ pub enum Stage {
     Copy,
     /// Changing the index over; units: bytes of log.
     Shift,
+    /// Giving the room of what was replaced back to the disk; units: bytes of log.
+    GiveBack,
 }
 
 impl Stage {
@@ -96,6 +99,7 @@ impl Stage {
             Stage::Settle => "waiting for the index",
             Stage::Copy => "rewriting segments",
             Stage::Shift => "changing the index over",
+            Stage::GiveBack => "giving room back to the disk",
         }
     }
 }
@@ -269,6 +273,8 @@ impl Packer {
         if let Some(last) = segments.last() {
             settle(&self.state, &self.settler, last.header.base, step)?;
         }
+        // Who keeps one that was replaced keeps its room.
+        drop(segments);
         let garbage = self.garbage();
         let bytes_before = self.log_bytes();
         self.settler.lock().pack_to(self.to)?;
@@ -326,7 +332,7 @@ impl Packer {
     fn withdraw(&self, new: &Segment) {
         let (number, generation) = (new.header.number, new.header.generation);
         if !self.settler.lock().names(number, generation) {
-            self.state.segments.retire(self.state.disk.as_ref(), number, generation);
+            drop(self.state.segments.retire(self.state.disk.as_ref(), number, generation));
         }
     }
 

@@ -175,15 +175,19 @@ impl Segments {
         current.insert(header.number, header.generation);
     }
 
-    /// Lets readers find a generation no longer, and removes its file, durably; those who have it go on reading. When that
-    /// fails the file is left over: the next start removes it.
-    pub(crate) fn retire(&self, disk: &dyn Disk, number: u32, generation: u16) {
-        let Some(segment) = self.catalogue.write().files.remove(&(number, generation)) else { return };
+    /// Lets readers find a generation no longer, and removes the name of its file, durably; those who have it go on reading, and it is
+    /// gone with the last of them: gives it to the caller, who may be that. When that fails the file is left over: the next start removes it.
+    pub(crate) fn retire(&self, disk: &dyn Disk, number: u32, generation: u16) -> Option<Arc<Segment>> {
+        let segment = self.catalogue.write().files.remove(&(number, generation))?;
         let path = segment.file.path();
         // Who has it must have it open before its name is gone.
         let removed = segment.file.keep().and_then(|_| disk.remove(path)).and_then(|()| disk.sync_dir(LOG_DIR));
-        if let Err(error) = removed {
-            tracing::warn!(path, %error, "a replaced segment is left over; the next start removes it");
+        match removed {
+            Ok(()) => Some(segment),
+            Err(error) => {
+                tracing::warn!(path, %error, "a replaced segment is left over; the next start removes it");
+                None
+            }
         }
     }
 

@@ -17,6 +17,7 @@
 //! new one. The last portion is durable (which goes to the disk in slices); after that nothing points to the old files, and
 //! they are removed.
 
+use super::give_back::give_back;
 use super::{Stage, Stepper};
 use crate::store::StoreError;
 use crate::store::frame::{ParsedTxn, SEGMENT_HEADER_LEN, SegmentHeader};
@@ -145,10 +146,15 @@ impl Shift {
                 wanted = step(Stage::Shift, self.from.at(), all);
             }
         }
-        for old in &self.olds {
-            state.segments.retire(state.disk.as_ref(), old.header.number, old.header.generation);
-        }
-        wanted.map(|()| gone)
+        let retired = self.retire(state);
+        wanted.and_then(|()| give_back(retired, step)).map(|()| gone)
+    }
+
+    // Removes the old ones. What was read of them is dropped: who else has one keeps its room.
+    fn retire(self, state: &State) -> Vec<Arc<Segment>> {
+        let retire =
+            |old: &Arc<Segment>| state.segments.retire(state.disk.as_ref(), old.header.number, old.header.generation);
+        self.olds.iter().filter_map(retire).collect()
     }
 
     fn commit(&mut self, settler: &Mutex<Settler>, portion: &Portion) -> Result<(), StoreError> {
