@@ -57,6 +57,8 @@ pub(super) struct Pipeline {
     recent_floor: AtomicU64,
     /// Drafts that the mergers have.
     merging: AtomicUsize,
+    /// Each draft that is made ready, or was and waits for its turn, has one of these.
+    made_ready: Arc<()>,
     yields: Yields,
     /// Until then followers are waited for when the server stops.
     end_by: OnceLock<Duration>,
@@ -70,6 +72,7 @@ impl Pipeline {
             keys,
             recent_floor,
             merging,
+            made_ready: Arc::default(),
             yields: Yields::new(last),
             end_by: OnceLock::new(),
         }
@@ -89,6 +92,11 @@ impl Pipeline {
 
     fn merging_ended(&self) {
         self.merging.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether what was found out about a draft counts only as long as what was sealed since is remembered.
+    fn is_looked_up(&self) -> bool {
+        self.out_merging() > 0 || Arc::strong_count(&self.made_ready) > 1
     }
 
     fn out_merging(&self) -> usize {

@@ -134,6 +134,18 @@ impl Writes {
         order.partition_point(|place| is_before(&self[*place as usize].cell))
     }
 
+    /// Whether the cells of two large ones lie among each other: no cell of those that do not is in both.
+    pub(crate) fn meets(&self, other: &Writes) -> bool {
+        let ends = |writes: &Writes| {
+            let at = |at: usize| writes.nth(at).map(|(_, write)| write.cell.clone());
+            at(0).zip(at(writes.len().saturating_sub(1)))
+        };
+        match (ends(self), ends(other)) {
+            (Some((first, last)), Some((other_first, other_last))) => first <= other_last && other_first <= last,
+            _ => false,
+        }
+    }
+
     /// The cells at these places in their order; of a large one.
     pub(crate) fn sorted(&self, at: Range<usize>) -> impl Iterator<Item = &Cell> {
         at.map_while(|at| self.nth(at)).map(|(_, write)| &write.cell)

@@ -20,6 +20,7 @@ use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::note;
 use crate::engine::pipeline::recent::Recent;
 use crate::storage::{TxnWrite, Unsealed, Writes};
+use std::sync::Arc;
 use zeolite_proto::{Change, Draft, Fault, Tid, Write};
 
 /// So many writes are compared with the store together.
@@ -34,6 +35,8 @@ pub(crate) struct Ready {
     bases: Vec<Tid>,
     /// Nothing up to here is newer than any of them.
     clear_to: Tid,
+    /// While it is there the sequencer remembers more.
+    _made: Arc<()>,
 }
 
 impl Engine {
@@ -45,6 +48,7 @@ impl Engine {
         if draft.writes.len() < self.settings().ready_writes_min || !draft.writes.iter().all(is_plain) {
             return Ok(None);
         }
+        let made = self.pipeline.made_ready.clone();
         let Some(clear_to) = self.clear_to(&draft.writes)? else { return Ok(None) };
         let bases = draft.writes.iter().map(|write| write.base).collect();
         let sealed = |write: Write| {
@@ -54,7 +58,7 @@ impl Engine {
         let writes = std::mem::take(&mut draft.writes).into_iter().map(sealed).collect();
         let of = Unsealed { key: draft.key, digest: self.keys().digest(draft.key), note: note::encode(&draft.note) };
         let writes = self.ahead().large(writes, of).map_err(fault_of)?;
-        Ok(Some(Ready { writes, bases, clear_to }))
+        Ok(Some(Ready { writes, bases, clear_to, _made: made }))
     }
 
     /// Up to where nothing is newer than what these were made on; none: something is.
@@ -82,11 +86,12 @@ impl Ready {
 
     /// Whether nothing was sealed meanwhile that is newer than what a write was made on.
     pub(crate) fn is_clear(&self, recent: &Recent) -> bool {
-        if self.clear_to < recent.floor() || recent.count_behind(self.clear_to) > self.bases.len() / FEW_PART {
+        if self.clear_to < recent.floor() {
             return false;
         }
-        let mut behind = recent.cells_behind(self.clear_to);
-        behind.all(|cell| self.writes.place(cell).is_none_or(|at| recent.newest(cell) <= Some(self.bases[at])))
+        let (count, mut behind) = recent.behind_among(self.clear_to, &self.writes);
+        count <= self.bases.len() / FEW_PART
+            && behind.all(|cell| self.writes.place(cell).is_none_or(|at| recent.newest(cell) <= Some(self.bases[at])))
     }
 
     /// The writes as the draft had them.
@@ -98,5 +103,66 @@ impl Ready {
             stamped: false,
         };
         self.writes.into_vec().into_iter().zip(self.bases).map(write).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::pipeline::recent::RecentBounds;
+    use std::collections::BTreeMap;
+    use zeolite_proto::{Cell, Oid};
+
+    fn large(cells: impl Iterator<Item = Cell>) -> Writes {
+        let write = |cell| TxnWrite { cell, record: None, merged: false };
+        Writes::large(cells.map(write).collect(), 0).expect("fits")
+    }
+
+    fn ready(writes: Writes, base: impl FnMut(&TxnWrite) -> Tid, clear_to: Tid) -> Ready {
+        let bases = writes.iter().map(base).collect();
+        Ready { writes, bases, clear_to, _made: Arc::default() }
+    }
+
+    #[test]
+    fn what_is_clear_has_nothing_newer_than_what_it_was_made_on() {
+        let (mut clear, mut not) = (0, 0);
+        for seed in 0..4000 {
+            let mut dice = fastrand::Rng::with_seed(seed);
+            let mut recent = Recent::new(Tid(5), RecentBounds { cells_max: dice.usize(1..30), bytes_max: 1 << 20 });
+            let any = |dice: &mut fastrand::Rng| Cell::object(Oid(dice.u64(1..60)));
+            let mut newest: BTreeMap<Cell, Tid> = BTreeMap::new();
+            for tid in (6..6 + dice.u64(1..9)).map(Tid) {
+                let cells: std::collections::BTreeSet<Cell> = (0..dice.usize(1..6)).map(|_| any(&mut dice)).collect();
+                newest.extend(cells.iter().map(|cell| (cell.clone(), tid)));
+                recent.note_all(tid, &large(cells.into_iter()));
+                while recent.trim(tid, 1) {}
+            }
+            let cells: std::collections::BTreeSet<Cell> = (0..dice.usize(1..40)).map(|_| any(&mut dice)).collect();
+            let clear_to = Tid(dice.u64(5..16));
+            // As it is made: up to there nothing is newer.
+            let known = |cell: &Cell| newest.get(cell).copied().filter(|tid| *tid <= clear_to).unwrap_or(Tid::NONE);
+            let base = |write: &TxnWrite| known(&write.cell).max(Tid(dice.u64(0..8)));
+            let ready = ready(large(cells.into_iter()), base, clear_to);
+            let is_older = |(write, base): (&TxnWrite, &Tid)| newest.get(&write.cell).is_none_or(|tid| tid <= base);
+            let nothing_is_newer = ready.writes.iter().zip(&ready.bases).all(is_older);
+            match ready.is_clear(&recent) {
+                true => assert!(nothing_is_newer, "seed {seed}"),
+                false => not += usize::from(!nothing_is_newer),
+            }
+            clear += usize::from(ready.is_clear(&recent));
+        }
+        assert!(clear > 500 && not > 500, "{clear} {not}");
+    }
+
+    #[test]
+    fn a_large_draft_of_other_objects_is_in_the_way_of_no_other_one_however_large_it_is() {
+        let mut recent = Recent::new(Tid(5), RecentBounds { cells_max: 1 << 20, bytes_max: 1 << 30 });
+        let cells = |from: u64, to: u64| (from..to).map(|n| Cell::object(Oid(n)));
+        recent.note_all(Tid(6), &large(cells(100, 10_000)));
+        assert!(ready(large(cells(10_000, 10_100)), |_| Tid::NONE, Tid(5)).is_clear(&recent));
+        assert!(ready(large(cells(50, 100)), |_| Tid::NONE, Tid(5)).is_clear(&recent));
+        assert!(!ready(large(cells(50, 101)), |_| Tid::NONE, Tid(5)).is_clear(&recent));
+        assert!(!ready(large(cells(9_999, 10_100)), |_| Tid::NONE, Tid(5)).is_clear(&recent));
+        assert!(ready(large(cells(50, 101)), |_| Tid::NONE, Tid(6)).is_clear(&recent), "it had seen that");
     }
 }

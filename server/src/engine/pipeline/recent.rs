@@ -160,6 +160,16 @@ impl Recent {
         self.order.len() - self.order.partition_point(|(at, _)| *at <= tid) + in_runs
     }
 
+    /// What was written behind a tid and may be among these writes, how many and which; a cell may come twice.
+    pub(crate) fn behind_among(&self, tid: Tid, writes: &Writes) -> (usize, impl Iterator<Item = &Cell>) {
+        let newer = self.order.partition_point(|(at, _)| *at <= tid);
+        // Large drafts of new objects have each their own oids.
+        let runs: Vec<&Writes> = self.large.behind(tid).filter(|run| run.meets(writes)).collect();
+        let count = self.order.len() - newer + runs.iter().map(|run| run.len()).sum::<usize>();
+        let in_runs = runs.into_iter().flat_map(|run| run.iter().map(|write| &write.cell));
+        (count, self.order.range(newer..).map(|(_, cell)| cell).chain(in_runs))
+    }
+
     /// What was written behind a tid; a cell may come twice.
     pub(crate) fn cells_behind(&self, tid: Tid) -> impl Iterator<Item = &Cell> {
         let newer = self.order.partition_point(|(at, _)| *at <= tid);

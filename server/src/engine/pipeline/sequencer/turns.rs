@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Between two looks at deadlines, at most.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
-/// So many times its bounds the memory of recent writes may be while a draft is out.
+/// So many times its bounds the memory of recent writes may be while a draft is out, or was made ready.
 const WHILE_OUT_TIMES: usize = 4;
 
 /// Who turns the sequencer.
@@ -85,10 +85,10 @@ impl Sequencer {
         self.engine.health.refused_epoch() >= self.epoch
     }
 
-    /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is. Says
+    /// What was looked up for a draft that is out, or was made ready, counts only as long as everything since is remembered: so meanwhile more is. Says
     /// whether there is more to forget.
     fn forget(&mut self) -> bool {
-        let times = if self.engine.pipeline.out_merging() > 0 { WHILE_OUT_TIMES } else { 1 };
+        let times = if self.engine.pipeline.is_looked_up() { WHILE_OUT_TIMES } else { 1 };
         let more = self.recent.trim(self.engine.visible(), times);
         self.engine.pipeline.set_recent_floor(self.recent.floor());
         more
