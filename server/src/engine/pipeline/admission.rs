@@ -9,7 +9,6 @@ use crate::engine::caller::Caller;
 use crate::engine::keep::oids::Oids;
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::pipeline::ahead::LookedAhead;
-use crate::engine::pipeline::ask::{Answer, Origin};
 use crate::engine::pipeline::ranges;
 use crate::engine::pipeline::ready::Ready;
 use crate::engine::pipeline::replayed::Replays;
@@ -83,14 +82,6 @@ impl Admitted {
     pub(crate) fn is_short(&self) -> bool {
         let reads = self.draft.read_cells.len() + self.draft.read_ranges.len();
         self.wide.is_none() && is_short(self.bytes, self.draft.writes.len() + reads)
-    }
-
-    /// What is left when it is sealed: the draft, and who is told.
-    pub(crate) fn into_sealed(self) -> (Draft, Answer) {
-        let Admitted { draft, came, caller, blobs, .. } = self;
-        let Caller { client, mark, .. } = caller;
-        let origin = Origin { priority: draft.priority, came, client, mark, _blobs: blobs };
-        (draft, Answer::Key(origin))
     }
 
     /// Whether it may pass over what yields: a live draft of a client's.

@@ -193,7 +193,7 @@ impl Sequencer {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftAsk::Commit(admitted) => {
-                        let (draft, answer) = admitted.into_sealed();
+                        let (draft, answer) = readied::parts_of(admitted);
                         self.seal(draft.key, &draft.note, judged.writes, answer);
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, judged),

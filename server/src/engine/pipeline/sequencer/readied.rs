@@ -1,9 +1,11 @@
 //! Owns the sealing of what was made ready (`ready`): nothing of it is looked at write by write.
 
 use super::Sequencer;
+use crate::engine::caller::Caller;
 use crate::engine::pipeline::admission::Admitted;
-use crate::engine::pipeline::ask::DraftAsk;
+use crate::engine::pipeline::ask::{Answer, DraftAsk, Origin};
 use crate::engine::pipeline::ready::Ready;
+use zeolite_proto::Draft;
 
 impl Sequencer {
     /// Seals a draft that was made ready, if nothing is in its way; else gives it back as one that was not. No prepared draft is.
@@ -19,7 +21,7 @@ impl Sequencer {
             self.engine.stats().queue.record((started.as_nanos() as u64).saturating_sub(came.ns));
         }
         self.engine.stats().check.record(self.engine.nanos_since(started));
-        let (draft, answer) = admitted.into_sealed();
+        let (draft, answer) = parts_of(admitted);
         let tid = self.next_tid(&answer);
         self.seal_at(tid, draft.key, &draft.note, ready.writes().clone(), answer);
         None
@@ -40,4 +42,12 @@ impl Sequencer {
         objects.all(|kind| self.engine.keep.gates().lets_pass(&kind.class, kind.version))
             && self.engine.reader().number_kinds(&mut named, true).is_ok()
     }
+}
+
+/// What is left of a draft that is sealed: itself, and who is told.
+pub(super) fn parts_of(admitted: Admitted) -> (Draft, Answer) {
+    let Admitted { draft, came, caller, blobs, .. } = admitted;
+    let Caller { client, mark, .. } = caller;
+    let origin = Origin { priority: draft.priority, came, client, mark, _blobs: blobs };
+    (draft, Answer::Key(origin))
 }
