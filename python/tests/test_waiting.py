@@ -98,8 +98,9 @@ def work():
 threading.Thread(target=work, daemon=True).start()
 for _ in range(3):
     told.acquire()
-print("waiting", flush=True)
 try:
+    # Whoever hears it may interrupt at once.
+    print("waiting", flush=True)
     Storage(sys.argv[2], wait=True, wait_timeout=600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
