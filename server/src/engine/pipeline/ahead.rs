@@ -61,12 +61,24 @@ pub(crate) enum Depth {
 pub(crate) struct LookedAhead {
     seen: hash::Map<Part, Seen>,
     bytes: usize,
+    /// Nothing up to here is newer than what any write was made on: of a draft that was made ready.
+    clear_to: Option<Tid>,
 }
 
 impl LookedAhead {
     /// What is known of a part.
     pub(crate) fn of(&self, part: Part) -> Option<&Seen> {
         self.seen.get(&part)
+    }
+
+    /// Nothing up to a tid is newer than what any write was made on.
+    pub(crate) fn set_clear_to(&mut self, tid: Tid) {
+        self.clear_to = Some(tid);
+    }
+
+    /// Whether that is known of the writes up to a tid.
+    pub(crate) fn is_clear_to(&self, tid: Tid) -> bool {
+        self.clear_to.is_some_and(|clear_to| clear_to >= tid)
     }
 
     /// What checks pass over.

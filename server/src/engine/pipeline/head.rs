@@ -43,6 +43,9 @@ impl HeadView<'_> {
         if base >= self.recent.floor() {
             return Ok(None);
         }
+        if matches!(part, Part::Write(_)) && self.ahead.is_clear_to(self.recent.floor()) {
+            return Ok(None);
+        }
         if let Some(seen) = self.seen(part) {
             return Ok(seen.head.as_ref().map(|head| head.0).filter(|tid| *tid > base));
         }

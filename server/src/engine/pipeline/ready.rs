@@ -94,6 +94,11 @@ impl Ready {
             && behind.all(|cell| self.writes.place(cell).is_none_or(|at| recent.newest(cell) <= Some(self.bases[at])))
     }
 
+    /// Nothing up to here is newer than what any of them was made on.
+    pub(crate) fn clear_to(&self) -> Tid {
+        self.clear_to
+    }
+
     /// The writes as the draft had them.
     pub(crate) fn into_writes(self) -> Vec<Write> {
         let write = |(write, base): (TxnWrite, Tid)| Write {

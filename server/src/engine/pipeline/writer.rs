@@ -87,7 +87,8 @@ impl Writer {
                 return Turn::Worked;
             }
         }
-        let first = match self.first.take() {
+        // Behind a batch that waits for followers nothing is taken: what is drained next is behind it.
+        let first = match self.first.take_if(|_| self.next.is_none()) {
             Some(first) => Ok(first),
             None if self.is_full() => Err(self.wait_for_ring(wait)),
             None => self.receive(wait),

@@ -14,6 +14,7 @@ impl Sequencer {
         let Some(ready) = admitted.ready.take() else { return Some(DraftAsk::Commit(admitted)) };
         let started = self.engine.clock().steady();
         if !self.is_still_ready(&admitted, &ready) {
+            admitted.looked_ahead.set_clear_to(ready.clear_to());
             admitted.draft.writes = ready.into_writes();
             return Some(DraftAsk::Commit(admitted));
         }
