@@ -26,8 +26,8 @@ use zeolite_proto::{CommitKey, Tid};
 const FILES_MAX: usize = 4;
 /// After so many bytes they are synced: a live commit's fdatasync never waits for more of ours.
 const SYNC_BYTES: usize = if cfg!(test) { 512 } else { 512 << 10 };
-/// So much is left for other commits.
-const ROOM_LEFT_BYTES: u64 = 64 << 20;
+/// So much is left for other commits: more than that below which a database is made read-only.
+const ROOM_LEFT_BYTES: u64 = 512 << 20;
 
 /// Makes large transactions ready; from any thread.
 pub struct Ahead {
@@ -103,7 +103,9 @@ impl Ahead {
         let State { poison, disk, .. } = self.state.as_ref();
         let free = || disk.free_bytes().unwrap_or(u64::MAX);
         let left = disk.size_bytes().map_or(ROOM_LEFT_BYTES, |size| ROOM_LEFT_BYTES.min(size / 16));
-        poison.get().is_none() && self.files.there.load(Ordering::Relaxed) < FILES_MAX && free() >= len + left
+        // Others as large may look at the same room right now.
+        let all = len.saturating_mul(FILES_MAX as u64).saturating_add(left);
+        poison.get().is_none() && self.files.there.load(Ordering::Relaxed) < FILES_MAX && free() >= all
     }
 
     fn write(&self, writes: &Writes, of: Unsealed) -> io::Result<Option<AheadFile>> {
