@@ -27,6 +27,9 @@ use zeolite_proto::{Cell, CommitKey, Oid, Tid};
 /// Bytes of a batch's header.
 pub(crate) const BATCH_HEADER_LEN: usize = 32;
 
+/// A segment is smaller than 4 GiB.
+pub(crate) const BATCH_LEN_MAX: u64 = u32::MAX as u64 - SEGMENT_HEADER_LEN as u64;
+
 /// What a batch begins with: not text, so that it is rare in records.
 pub(crate) const BATCH_MAGIC: [u8; 4] = [0x9a, b'z', b'B', 0xb7];
 const TID_LEN: usize = 8;
@@ -175,7 +178,7 @@ pub(crate) fn batch_len(txns: &[Txn]) -> Result<u64, StoreError> {
         }
         len += txn_len(txn);
     }
-    if len > u64::from(u32::MAX) - SEGMENT_HEADER_LEN as u64 {
+    if len > BATCH_LEN_MAX {
         return refused(format!("a batch of {len} bytes, a segment holds less than 4 GiB: commit less at once"));
     }
     Ok(len)

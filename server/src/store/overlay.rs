@@ -67,7 +67,7 @@ pub(crate) struct Hit {
 #[derive(Default)]
 pub(crate) struct Overlay {
     map: SkipMap<RevisionKey, Slot>,
-    runs: RwLock<Vec<Arc<Run>>>,
+    runs: RwLock<Arc<Vec<Arc<Run>>>>,
     // Whether there are any: mostly not, and readers look here first.
     has_runs: AtomicBool,
     queue: Mutex<VecDeque<Arc<Unsettled>>>,
@@ -97,7 +97,7 @@ impl Overlay {
             self.map.insert(key, slot);
         }
         if !prepared.runs.is_empty() {
-            self.runs.write().extend(prepared.runs);
+            Arc::make_mut(&mut *self.runs.write()).extend(prepared.runs);
             self.has_runs.store(true, Ordering::Release);
         }
         show();
@@ -177,13 +177,13 @@ impl Overlay {
 
     fn remove_run(&self, run: &Arc<Run>) {
         let mut runs = self.runs.write();
-        runs.retain(|kept| !Arc::ptr_eq(kept, run));
+        Arc::make_mut(&mut *runs).retain(|kept| !Arc::ptr_eq(kept, run));
         self.has_runs.store(!runs.is_empty(), Ordering::Release);
     }
 
-    // Few at any time: a reader goes over all of them.
-    fn runs(&self) -> Vec<Arc<Run>> {
-        if self.has_runs.load(Ordering::Acquire) { self.runs.read().clone() } else { Vec::new() }
+    // A reader goes over all of them: most have other objects.
+    fn runs(&self) -> Option<Arc<Vec<Arc<Run>>>> {
+        self.has_runs.load(Ordering::Acquire).then(|| self.runs.read().clone())
     }
 
     /// Keeps everything that is here from being removed while the guard lives. Not held across reads of the log.
@@ -203,6 +203,7 @@ impl Overlay {
         let from = RevisionKey::new(cell.clone(), Tid::MAX);
         let entry = self.map.lower_bound(Bound::Included(&from)).filter(|entry| entry.key().cell == *cell);
         let runs = self.runs();
+        let runs = runs.as_deref().map_or(&[][..], Vec::as_slice);
         let in_runs = runs.iter().filter(|run| run.has(cell)).map(|run| run.tid).max();
         self.steps.at(Step::AfterOverlay);
         entry.map(|entry| entry.key().tid()).max(in_runs)
@@ -215,6 +216,7 @@ impl Overlay {
         let entry = self.map.lower_bound(Bound::Included(&key)).filter(|entry| entry.key().cell == *cell);
         let mut revision = entry.map(|entry| (entry.key().tid(), entry.value().clone()));
         let runs = self.runs();
+        let runs = runs.as_deref().map_or(&[][..], Vec::as_slice);
         let older = runs.iter().filter(|run| run.tid <= at && revision.as_ref().is_none_or(|(tid, _)| *tid < run.tid));
         if let Some(newest) = older.filter(|run| run.has(cell)).max_by_key(|run| run.tid) {
             revision = newest.find(cell).map(|slot| (newest.tid, slot));
@@ -242,6 +244,7 @@ impl Overlay {
     ) {
         self.steps.at(Step::BeforeOverlay);
         let runs = self.runs();
+        let runs = runs.as_deref().map_or(&[][..], Vec::as_slice);
         let mut merged = Merged::new(runs.iter().map(Arc::as_ref), (&from, &to), reverse);
         let mut range = self.map.range((from, to));
         let mut next = || if reverse { range.next_back() } else { range.next() };

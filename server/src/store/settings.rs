@@ -90,7 +90,7 @@ impl Default for StoreSettings {
         StoreSettings {
             segment_bytes_max: 256 << 20,
             log_room_bytes: 256 << 10,
-            ahead_bytes_min: 4 << 20,
+            ahead_bytes_min: 32 << 20,
             open_files_max: 128,
             pack_garbage_min_percent: 20,
             index: IndexKind::Redb,

@@ -72,6 +72,7 @@ impl Settler {
     /// due. An index that has failed is made ready again first, in portions. On an error nothing is lost, and the call may be
     /// repeated.
     pub fn settle(&mut self, txns_max: usize) -> Result<Left, StoreError> {
+        self.state.ahead.remove_gone(self.state.disk.as_ref());
         if self.is_index_down()
             && let Some(left) = self.make_ready()?
         {

@@ -15,6 +15,7 @@ use super::cache::Cache;
 use super::disk::Disk;
 use super::index::live::LiveIndex;
 use super::kinds::Kinds;
+use super::log::ahead::Files;
 use super::log::handles::Handles;
 use super::log::segments::Segments;
 use super::overlay::Overlay;
@@ -34,6 +35,7 @@ pub(crate) struct State {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) handles: Arc<Handles>,
     pub(crate) segments: Segments,
+    pub(crate) ahead: Arc<Files>,
     pub(crate) timelines: Timelines,
     pub(crate) overlay: Overlay,
     pub(crate) index: LiveIndex,
@@ -87,6 +89,7 @@ impl State {
             handles,
             timelines: Timelines::of(&segments.current()),
             segments,
+            ahead: Arc::default(),
             overlay: Overlay::new(facts.settled, settings.overlay_bytes_max),
             index,
             kinds,

@@ -10,7 +10,7 @@
 //! ```
 //! A small transaction has no run: its writes are entered one by one, which costs less than looking into one more list does for all readers.
 
-use super::frame::{BATCH_HEADER_LEN, RecordAt, TXN_LEN_MIN, WRITE_LEN_MIN};
+use super::frame::{BATCH_HEADER_LEN, BATCH_LEN_MAX, RecordAt, TXN_LEN_MIN, WRITE_LEN_MIN};
 use super::log::ahead::AheadFile;
 use super::{StoreError, TxnWrite};
 use parking_lot::Mutex;
@@ -103,6 +103,11 @@ impl Writes {
         self.run().and_then(|_| self.0.ahead.lock().take())
     }
 
+    /// That file is not needed any more.
+    pub(crate) fn give_up_ahead(&self) {
+        drop(self.take_ahead());
+    }
+
     /// The list alone.
     pub fn into_vec(self) -> Vec<TxnWrite> {
         Arc::try_unwrap(self.0).map_or_else(|shared| shared.list.clone(), |listed| listed.list)
@@ -118,6 +123,11 @@ impl Writes {
     /// The place in the list of the write of a cell; of a large one.
     pub(crate) fn place(&self, cell: &Cell) -> Option<usize> {
         let run = self.run()?;
+        // Mostly it is of other objects than all of these.
+        let (first, last) = (run.order.first()?, run.order.last()?);
+        if *cell < self[*first as usize].cell || self[*last as usize].cell < *cell {
+            return None;
+        }
         let at = run.order.binary_search_by(|place| self[*place as usize].cell.cmp(cell)).ok()?;
         Some(run.order[at] as usize)
     }
@@ -172,7 +182,7 @@ impl Run {
             });
             offset += len as u64;
         }
-        if u32::try_from(list.len()).is_err() || offset > u64::from(u32::MAX) {
+        if u32::try_from(list.len()).is_err() || offset > BATCH_LEN_MAX {
             let what = format!("a transaction of {offset} bytes, a segment holds less than 4 GiB: commit less at once");
             return Err(StoreError::Refused { what });
         }

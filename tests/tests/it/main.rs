@@ -7,5 +7,6 @@ mod looking;
 mod model;
 mod promises;
 mod races;
+mod ready;
 mod scripts;
 mod turning;

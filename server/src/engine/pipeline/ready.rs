@@ -25,8 +25,8 @@ use zeolite_proto::{Change, Draft, Fault, Tid, Write};
 
 /// So many writes are compared with the store together.
 const LIST_WRITES: usize = 4096;
-/// What was written meanwhile is asked for in the draft if it is no more than this part of it.
-const FEW_PART: usize = 4;
+/// What is asked for in a draft's sorted writes is no more than this part of them: to find a cell there costs so many steps of going over all.
+pub(super) const FEW_PART: usize = if cfg!(test) { 4 } else { 16 };
 
 /// A draft's writes as they will be sealed.
 pub(crate) struct Ready {

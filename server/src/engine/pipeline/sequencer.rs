@@ -159,6 +159,8 @@ impl Sequencer {
                 let message = format!("{PARKED_MAX} drafts wait for prepared ones already; come back");
                 return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
             }
+            // It may wait for long, and few are written ahead at once.
+            draft.admitted().ready.iter().for_each(|ready| ready.writes().give_up_ahead());
             return self.holds.park(holder, draft);
         }
         if matches!(draft, DraftAsk::Prepare(_))

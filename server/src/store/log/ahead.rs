@@ -11,34 +11,58 @@
 //! A file that has no segment's name is no part of the log: one that is not needed is removed, here or at the next start. When it cannot be made,
 //! for want of room or because [`FILES_MAX`] are there, the transaction is written in its turn like others.
 
-use crate::store::disk::{Disk, DiskFile};
+use crate::store::disk::{Disk, DiskFile, SLICE_BYTES};
 use crate::store::frame::{BATCH_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader, complete, encode_ahead};
 use crate::store::log::segments::{LOG_DIR, PART};
+use crate::store::pack::give_back;
 use crate::store::state::State;
 use crate::store::{StoreError, Txn, TxnWrite, Writes};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use zeolite_proto::{CommitKey, Tid};
 
 /// So many are there at once; each takes its room on the disk twice if it is given up.
 const FILES_MAX: usize = 4;
-/// After so many bytes they are synced: a live commit's fdatasync never waits for more of ours.
-const SYNC_BYTES: usize = if cfg!(test) { 512 } else { 512 << 10 };
 /// So much is left for other commits: more than that below which a database is made read-only.
 const ROOM_LEFT_BYTES: u64 = 512 << 20;
 
 /// Makes large transactions ready; from any thread.
 pub struct Ahead {
     state: Arc<State>,
-    files: Arc<Files>,
 }
 
+/// The files that are there.
 #[derive(Default)]
-struct Files {
+pub(crate) struct Files {
     there: AtomicUsize,
     made: AtomicU64,
+    /// Not needed any more. Who finds that out has no time to remove a large file.
+    gone: Mutex<Vec<Made>>,
+}
+
+/// A file, and its place among the few.
+struct Made {
+    path: String,
+    file: Arc<dyn DiskFile>,
+    _place: Place,
+}
+
+impl Files {
+    /// Removes what is not needed, in slices.
+    pub(crate) fn remove_gone(&self, disk: &dyn Disk) {
+        let gone = std::mem::take(&mut *self.gone.lock());
+        for Made { path, file, .. } in &gone {
+            match disk.remove(path) {
+                Ok(()) => give_back::shorten(file.as_ref(), &mut |_| Ok(())).unwrap_or(()),
+                Err(error) => {
+                    tracing::warn!(path, %error, "a file that was written ahead is left over; the next start removes it");
+                }
+            }
+        }
+    }
 }
 
 /// What is known of a transaction before it has a tid.
@@ -52,40 +76,42 @@ pub struct Unsealed {
     pub note: Bytes,
 }
 
-/// A transaction on the disk, but for its beginning. Removed with this, unless it has become a segment.
+/// A transaction on the disk, but for its beginning. With this the file is not needed any more, unless it has become a segment.
 pub(crate) struct AheadFile {
-    disk: Arc<dyn Disk>,
-    path: String,
+    state: Arc<State>,
+    /// None: it is a segment.
+    made: Option<Made>,
     pub(crate) file: Arc<dyn DiskFile>,
     body: crc32fast::Hasher,
     of: Unsealed,
-    is_named: bool,
-    _place: Place,
 }
 
 /// One of the few.
-struct Place(Arc<Files>);
+struct Place(Weak<Files>);
 
 impl Place {
     fn taken(files: &Arc<Files>) -> Option<Place> {
-        let place = Place(files.clone());
+        let place = Place(Arc::downgrade(files));
         (files.there.fetch_add(1, Ordering::Relaxed) < FILES_MAX).then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.there.fetch_sub(1, Ordering::Relaxed);
+        if let Some(files) = self.0.upgrade() {
+            files.there.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Ahead {
     pub(crate) fn new(state: Arc<State>) -> Ahead {
-        Ahead { state, files: Arc::default() }
+        Ahead { state }
     }
 
     /// Sorts a large transaction's writes, and writes them if they are worth it. Refuses what the log cannot hold.
     pub fn large(&self, writes: Vec<TxnWrite>, of: Unsealed) -> Result<Writes, StoreError> {
+        self.state.ahead.remove_gone(self.state.disk.as_ref());
         let mut writes = Writes::large(writes, of.note.len())?;
         let len = writes.run().map_or(0, |run| run.batch_len());
         if len < self.state.settings.ahead_bytes_min || !self.has_room(len) {
@@ -100,21 +126,21 @@ impl Ahead {
     }
 
     fn has_room(&self, len: u64) -> bool {
-        let State { poison, disk, .. } = self.state.as_ref();
+        let State { poison, disk, ahead, .. } = self.state.as_ref();
         let free = || disk.free_bytes().unwrap_or(u64::MAX);
         let left = disk.size_bytes().map_or(ROOM_LEFT_BYTES, |size| ROOM_LEFT_BYTES.min(size / 16));
         // Others as large may look at the same room right now.
         let all = len.saturating_mul(FILES_MAX as u64).saturating_add(left);
-        poison.get().is_none() && self.files.there.load(Ordering::Relaxed) < FILES_MAX && free() >= all
+        poison.get().is_none() && ahead.there.load(Ordering::Relaxed) < FILES_MAX && free() >= all
     }
 
     fn write(&self, writes: &Writes, of: Unsealed) -> io::Result<Option<AheadFile>> {
-        let Some(place) = Place::taken(&self.files) else { return Ok(None) };
-        let files = &self.files;
+        let files = &self.state.ahead;
+        let Some(place) = Place::taken(files) else { return Ok(None) };
         let path = format!("{LOG_DIR}/ahead-{}{PART}", files.made.fetch_add(1, Ordering::Relaxed));
         let file = self.state.handles.open(&path, true)?;
-        let (disk, body) = (self.state.disk.clone(), crc32fast::Hasher::new());
-        let mut ahead = AheadFile { disk, path, file, body, of, is_named: false, _place: place };
+        let made = Some(Made { path, file: file.clone(), _place: place });
+        let mut ahead = AheadFile { state: self.state.clone(), made, file, body: crc32fast::Hasher::new(), of };
         ahead.fill(writes)?;
         Ok(Some(ahead))
     }
@@ -125,12 +151,21 @@ impl AheadFile {
         let Unsealed { key, digest, note } = self.of.clone();
         let txn = Txn { tid: Tid::NONE, key, digest, own: false, note, writes: writes.clone() };
         self.file.set_len(0)?;
+        let mut end = 0;
         let put = |at: u64, bytes: &[u8]| {
-            self.file.write_all_at(bytes, SEGMENT_HEADER_LEN as u64 + at)?;
-            self.file.sync_data()
+            end = at + bytes.len() as u64;
+            // In slices, as large as a live commit's fdatasync may find before it.
+            for (n, slice) in bytes.chunks(SLICE_BYTES).enumerate() {
+                self.file.write_all_at(slice, SEGMENT_HEADER_LEN as u64 + at + (n * SLICE_BYTES) as u64)?;
+                self.file.sync_data()?;
+            }
+            Ok::<_, io::Error>(())
         };
-        self.body = encode_ahead((&mut Vec::new(), SYNC_BYTES), &txn, put)?;
-        Ok(())
+        self.body = encode_ahead((&mut Vec::new(), SLICE_BYTES), &txn, put)?;
+        match writes.run().is_some_and(|run| run.batch_len() == end) {
+            true => Ok(()),
+            false => Err(io::Error::other("a batch has another length than was counted; report this")),
+        }
     }
 
     /// Whether it has this transaction.
@@ -150,18 +185,17 @@ impl AheadFile {
 
     /// Gives it its name in the log. It stays whatever comes of that.
     pub(crate) fn name(&mut self, path: &str) -> io::Result<()> {
-        self.disk.rename(&self.path, path)?;
-        self.is_named = true;
-        self.disk.sync_dir(LOG_DIR)
+        let disk = &self.state.disk;
+        if let Some(made) = &self.made {
+            disk.rename(&made.path, path)?;
+        }
+        self.made = None;
+        disk.sync_dir(LOG_DIR)
     }
 }
 
 impl Drop for AheadFile {
     fn drop(&mut self) {
-        if !self.is_named
-            && let Err(error) = self.disk.remove(&self.path)
-        {
-            tracing::warn!(path = self.path, %error, "a file that was written ahead is left over; the next start removes it");
-        }
+        self.state.ahead.gone.lock().extend(self.made.take());
     }
 }

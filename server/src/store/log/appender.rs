@@ -134,10 +134,13 @@ impl Appender {
         if let [txn] = txns
             && let Some(ahead) = txn.writes.take_ahead().filter(|ahead| ahead.is_of(txn))
         {
-            return self.append_ahead(txn, ahead, len);
+            match self.append_ahead(txn, ahead, len)? {
+                Some(appended) => return Ok(appended),
+                None => tracing::warn!("what was written ahead cannot be made durable; it is written once more"),
+            }
         }
         // Beside others it is written once more.
-        txns.iter().for_each(|txn| drop(txn.writes.take_ahead()));
+        txns.iter().for_each(|txn| txn.writes.give_up_ahead());
         let start = self.clock.steady();
         self.make_room(len)?;
         let roomed = self.clock.steady();
@@ -164,11 +167,13 @@ impl Appender {
         Appended { prepared, segment: self.segment.clone(), end: self.end, bytes: len, encode_ns, write_ns, sync_ns }
     }
 
-    // What was written ahead becomes the next segment.
-    fn append_ahead(&mut self, txn: &Txn, mut ahead: AheadFile, len: u64) -> Result<Appended, StoreError> {
+    // What was written ahead becomes the next segment; `None`: it cannot be completed, and is no part of the log.
+    fn append_ahead(&mut self, txn: &Txn, mut ahead: AheadFile, len: u64) -> Result<Option<Appended>, StoreError> {
         let start = self.clock.steady();
         let header = self.next_header(Tid::NONE)?;
-        ahead.complete(&header, txn).map_err(no_segment)?;
+        if ahead.complete(&header, txn).is_err() {
+            return Ok(None);
+        }
         let synced = self.clock.steady();
         let path = segment_path(header.number, 0);
         if let Err(error) = ahead.name(&path) {
@@ -184,7 +189,7 @@ impl Appender {
         self.room.cut(self.end + len);
         self.records.clear();
         let named = self.clock.steady();
-        Ok(self.appended(std::slice::from_ref(txn), len, (0, nanos(named - synced), nanos(synced - start))))
+        Ok(Some(self.appended(std::slice::from_ref(txn), len, (0, nanos(named - synced), nanos(synced - start)))))
     }
 
     fn remove_durably(&self, path: &str) -> bool {

@@ -33,7 +33,11 @@ pub(super) fn give_back(retired: Vec<Arc<Segment>>, step: &mut Stepper<'_>) -> R
     Ok(())
 }
 
-fn shorten(file: &dyn DiskFile, step: &mut dyn FnMut(u64) -> Result<(), StoreError>) -> Result<(), StoreError> {
+/// Frees the room of a file that has no name, and that nobody else has.
+pub(crate) fn shorten(
+    file: &dyn DiskFile,
+    step: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let mut left = file.len().unwrap_or(0);
     while left > 0 {
         left = left.saturating_sub(FREED_BYTES);

@@ -120,28 +120,19 @@ impl Reader {
         let covered = view.get(Table::Meta, rows::COVERED)?.and_then(|row| Covered::parse(&row));
         let settled = covered.map_or(Tid::NONE, |covered| covered.last);
         let published = self.state.published();
-        let mut out = Vec::new();
-        let mut next = Some(from);
-        while let Some(oid) = next.filter(|oid| *oid <= to.0) {
-            next = None;
-            // The first published revision at or behind this oid; of an object's entries nothing is wanted.
-            let bound = RevisionKey::new(Cell::object(Oid(oid)), published);
-            self.state.overlay.visit(Bound::Included(bound), Bound::Unbounded, false, |key, slot| {
-                let at = key.cell.oid;
-                if !key.cell.is_object() {
-                    next = at.0.checked_add(1);
-                    return false;
-                }
-                if key.tid() > published {
-                    return true;
-                }
-                if at <= to && key.tid() > settled {
-                    out.push((at, slot.place.map(|_| slot.kind)));
-                }
-                next = at.0.checked_add(1);
-                false
-            });
-        }
+        let first = RevisionKey::new(Cell::object(Oid(from)), Tid::MAX);
+        let end = to.0.checked_add(1).map(|oid| RevisionKey::new(Cell::object(Oid(oid)), Tid::MAX));
+        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut out, mut last) = (Vec::new(), None);
+        // Once over all: to look for each object anew costs more. Of an object's entries nothing is wanted, and only its newest revision.
+        self.state.overlay.visit(Bound::Included(first), end, false, |key, slot| {
+            let oid = key.cell.oid;
+            if key.cell.is_object() && key.tid() <= published && last != Some(oid) {
+                last = Some(oid);
+                out.extend((key.tid() > settled).then(|| (oid, slot.place.map(|_| slot.kind))));
+            }
+            true
+        });
         Ok(out)
     }
 }

@@ -11,6 +11,7 @@
 //! what that one draft held. For this one draft's ranges are joined where they meet: they cover the same keys.
 
 use super::spans::{End, Spans};
+use crate::engine::pipeline::ready::FEW_PART;
 use crate::engine::pipeline::wide::WideReads;
 use crate::storage::Writes;
 use bytes::Bytes;
@@ -143,10 +144,10 @@ impl Held {
         by_cell.or_else(|| if cell.is_object() { None } else { spans()?.holder(&cell.key, own) })
     }
 
-    /// A draft that is in the way of any of very many sorted writes. What is held is mostly less than these: so it is gone over, and looked for in them.
+    /// A draft that is in the way of any of very many sorted writes. What is held is mostly much less: then it is gone over, and looked for in them.
     pub(super) fn against_large(&self, writes: &Writes) -> Option<u64> {
         let each = |cell| self.against_write(cell, false, None);
-        if !self.wide.is_empty() || self.cells.len() > writes.len() {
+        if !self.wide.is_empty() || self.cells.len() > writes.len() / FEW_PART {
             return writes.iter().find_map(|write| each(&write.cell));
         }
         let by_cell = self.cells.iter().find(|(cell, _)| writes.place(cell).is_some()).map(|(_, holders)| holders.by);

@@ -35,7 +35,7 @@ impl Node {
         seed: u64,
         store_id: Option<u64>,
     ) -> Node {
-        let store = StoreSettings { segment_bytes_max: 4096, ..StoreSettings::default() };
+        let store = StoreSettings { segment_bytes_max: 4096, ahead_bytes_min: 1, ..StoreSettings::default() };
         let settings = EngineSettings { replication, read_only_below_free_bytes: 0, ..EngineSettings::default() };
         let opening = Opening { store_id, ..Opening::from(seed) };
         let (door, limits, registry) = (Arc::new(disk.clone()), Limits::default(), Registry::built_in());
@@ -60,7 +60,9 @@ pub(super) struct World {
     pub(super) line: Option<(u64, Tid)>,
     pub(super) taking: Option<(u64, Restoring)>,
     pub(super) drafts: Vec<Draft>,
-    pub(super) asked: Vec<(CommitKey, Told)>,
+    /// And of which primary: one that is lost answers no more.
+    pub(super) asked: Vec<(CommitKey, Told, u64)>,
+    pub(super) primaries: u64,
     pub(super) acknowledged: BTreeMap<CommitKey, Tid>,
     /// What it had when it was promoted a primary tells without waiting.
     pub(super) promoted_at: Tid,
@@ -83,6 +85,7 @@ impl World {
             taking: None,
             drafts: Vec::new(),
             asked: Vec::new(),
+            primaries: 0,
             acknowledged: BTreeMap::new(),
             promoted_at: Tid::NONE,
             fail_overs: 0,
@@ -96,13 +99,19 @@ impl World {
 
     pub(super) fn submit(&mut self) {
         let again = self.dice.u8(..4) == 0 && !self.drafts.is_empty();
-        let draft = if again { self.drafts[self.dice.usize(..self.drafts.len())].clone() } else { self.draft() };
+        let draft = if again {
+            self.drafts[self.dice.usize(..self.drafts.len())].clone()
+        } else if self.dice.u8(..4) == 0 {
+            self.large()
+        } else {
+            self.draft()
+        };
         if self.primary.engine.check_confirmed().is_err() {
             return;
         }
         let told = Told::default();
         let tell = told.clone();
-        self.asked.push((draft.key, told));
+        self.asked.push((draft.key, told, self.primaries));
         self.primary.engine.commit(draft, Box::new(move |result| *tell.lock() = Some(result)));
     }
 
@@ -121,6 +130,22 @@ impl World {
             note: Note::default(),
         };
         self.drafts.push(draft.clone());
+        draft
+    }
+
+    /// One that is made ready before its turn, and becomes a segment.
+    fn large(&mut self) -> Draft {
+        let put = |n: u8| Write {
+            cell: Cell::entry(zeolite_proto::Oid::ROOT, format!("{} {n}", self.drafts.len())),
+            base: Tid::NONE,
+            change: Change::Put(zeolite_proto::record::encode("Page", 1, &[], &[n; 20]).expect("encodes")),
+            stamped: false,
+        };
+        let writes = (0..3).map(put).collect();
+        let draft = Draft { writes, ..self.draft() };
+        if let Some(last) = self.drafts.last_mut() {
+            last.clone_from(&draft);
+        }
         draft
     }
 
@@ -187,6 +212,7 @@ impl World {
         self.follower.loops.run_dry();
         let (disk, seed) = (self.primary.disk.crash(self.dice.u64(..)), self.life());
         self.primary = Node::open(disk, &self.clock, false, seed, None);
+        self.primaries += 1;
     }
 
     pub(super) fn fail_over(&mut self) {
@@ -208,6 +234,7 @@ impl World {
         assert_eq!((self.follower.engine.seat(), self.follower.engine.term()), (Seat::Primary, term));
         self.promoted_at = self.follower.engine.written();
         std::mem::swap(&mut self.primary, &mut self.follower);
+        self.primaries += 1;
         // One that never was a follower is started anew to be one.
         if self.fail_overs == 0 || self.dice.bool() {
             let (disk, seed) = (self.follower.disk.crash(self.dice.u64(..)), self.life());
@@ -253,10 +280,10 @@ impl World {
 
     pub(super) fn judge(&mut self) {
         let there = self.follower.engine.written();
-        for (key, told) in std::mem::take(&mut self.asked) {
+        for (key, told, of) in std::mem::take(&mut self.asked) {
             let answer = told.lock().take();
             match answer {
-                None => self.asked.push((key, told)),
+                None => self.asked.push((key, told, of)),
                 Some(Ok(receipt)) => {
                     assert!(
                         receipt.tid <= there.max(self.promoted_at),
@@ -266,7 +293,7 @@ impl World {
                     let before = self.acknowledged.insert(key, receipt.tid);
                     assert!(before.is_none_or(|before| before == receipt.tid), "{key} is committed twice");
                 }
-                Some(Err(_)) => {}
+                Some(Err(fault)) => assert_ne!(fault.kind, FaultKind::Invalid, "{fault}"),
             }
         }
         // What a primary of an earlier life had shown is not asked for: it is told nothing before its followers have it.
@@ -298,7 +325,9 @@ impl World {
         }
         self.judge();
         self.nothing_is_lost();
-        let keys = self.drafts.iter().map(|draft| draft.key);
+        let left = self.asked.iter().filter(|(.., of)| *of == self.primaries).count();
+        assert_eq!(left, 0, "not answered");
+        let keys = self.drafts.iter().filter(|draft| draft.writes.len() == 1).map(|draft| draft.key);
         let is_committed =
             |key: &CommitKey| matches!(self.primary.engine.outcome(*key, None), Ok(Outcome::Committed(_)));
         let committed = keys.filter(is_committed).count() as i64;
