@@ -38,7 +38,8 @@ pub use blobs::{
     BlobCounts, BlobHold, BlobReader, Blobs, Swept, Upload, Uploader, of_record as blobs_of_record, sweep_kept,
     sweep_staged,
 };
-pub use log::ahead::{Ahead, Unsealed};
+pub use log::ahead::Ahead;
+pub use log::ahead_file::Unsealed;
 pub use log::appender::{Appended, Appender};
 pub use open::{Opened, Opening, Recovered, Store};
 pub use pack::{Packed, Packer, Stage, Stepper, resume_pack};

@@ -21,6 +21,23 @@ pub use watched::WatchedDisk;
 /// whatever was given before: with this, behind as much as the disk takes for some of its syncs anyway. Less in tests, so that they see the seams.
 pub(crate) const SLICE_BYTES: usize = if cfg!(test) { 16 << 10 } else { 256 << 10 };
 
+/// So much of a large file is freed at once: a disk that is told takes a millisecond or some for it. Little in tests, so that they see the seams.
+pub(crate) const FREED_BYTES: u64 = if cfg!(test) { 1024 } else { 4 << 20 };
+
+/// Frees the room of a file that has no name any more and that nobody else has, in slices; `step` is told what is left, and may stop.
+pub(crate) fn shorten<E>(file: &dyn DiskFile, mut step: impl FnMut(u64) -> Result<(), E>) -> Result<(), E> {
+    let mut left = file.len().unwrap_or(0);
+    while left > 0 {
+        left = left.saturating_sub(FREED_BYTES);
+        // Synced, or the file system gathers them into one transaction. What fails here fails nothing: the file is gone all the same.
+        if file.set_len(left).and_then(|()| file.sync_data()).is_err() {
+            break;
+        }
+        step(left)?;
+    }
+    Ok(())
+}
+
 /// A data directory.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file for reading and writing; with `create` it is made when missing.

@@ -11,6 +11,7 @@
 //! Each number from 1 on is stood for by one current segment, so a missing file is noticed.
 
 pub(super) mod ahead;
+pub(super) mod ahead_file;
 pub(super) mod appender;
 pub(super) mod batches;
 pub(super) mod handles;

@@ -36,7 +36,7 @@
 //! Not done: a large segment is rewritten for one unreachable object as for a million.
 
 pub(crate) mod copy;
-pub(crate) mod give_back;
+mod give_back;
 pub(crate) mod keep;
 pub(crate) mod plan;
 pub(crate) mod shift;

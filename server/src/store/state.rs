@@ -15,7 +15,7 @@ use super::cache::Cache;
 use super::disk::Disk;
 use super::index::live::LiveIndex;
 use super::kinds::Kinds;
-use super::log::ahead::Files;
+use super::log::ahead_file::Files;
 use super::log::handles::Handles;
 use super::log::segments::Segments;
 use super::overlay::Overlay;

@@ -11,7 +11,7 @@
 //! A small transaction has no run: its writes are entered one by one, which costs less than looking into one more list does for all readers.
 
 use super::frame::{BATCH_HEADER_LEN, BATCH_LEN_MAX, RecordAt, TXN_LEN_MIN, WRITE_LEN_MIN};
-use super::log::ahead::AheadFile;
+use super::log::ahead_file::AheadFile;
 use super::{StoreError, TxnWrite};
 use parking_lot::Mutex;
 use std::fmt;

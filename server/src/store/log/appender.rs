@@ -16,7 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::store::disk::DiskFile;
 use crate::store::frame::{LOG_FORMAT, Rest, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_in_pieces};
 use crate::store::log::Position;
-use crate::store::log::ahead::AheadFile;
+use crate::store::log::ahead_file::AheadFile;
 use crate::store::log::handles;
 use crate::store::log::room::Room;
 use crate::store::log::segments::{self, Segment, segment_path};

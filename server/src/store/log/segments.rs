@@ -16,7 +16,7 @@ use zeolite_proto::Tid;
 /// The directory of the log.
 pub(crate) const LOG_DIR: &str = "log";
 
-/// What a file's name ends with while pack writes it: no segment yet.
+/// What a file ends with that is to become a segment: of a pack, or of a large commit before its turn.
 pub(crate) const PART: &str = ".part";
 
 /// A segment file, opened when it is read. Whoever holds it can read it, also after pack retired it.

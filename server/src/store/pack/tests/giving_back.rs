@@ -1,12 +1,13 @@
 //! The room of what was replaced goes back in slices, behind its name, and never under somebody who reads it.
 
 use super::*;
+use crate::store::disk::FREED_BYTES;
 use crate::store::disk::WatchedDisk;
 use crate::store::disk::sim::SimOp;
 use crate::store::disk::watched::Call;
 use crate::store::log::handles::Handles;
 use crate::store::log::segments::{Segment, Segments, segment_path};
-use crate::store::pack::give_back::{FREED_BYTES, give_back};
+use crate::store::pack::give_back::give_back;
 
 const LEN: u64 = 3 * FREED_BYTES + 100;
 
